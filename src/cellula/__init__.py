@@ -1,0 +1,62 @@
+"""Cellula: a recurrent cell is a formula, written once as text; everything else is derived from it.
+
+Reading, checking and printing formulas needs no torch; the names that do are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from cellula.backends import compile
+from cellula.cells.catalogue import cells, load_cell
+from cellula.errors import CellulaError, DataError, FormulaError, RunError, UsageError
+from cellula.formula.parser import parse
+from cellula.graph.build import build
+from cellula.graph.graph import Graph
+from cellula.plan.plan import Plan, make_plan
+from cellula.printers.formula import print_formula
+
+if TYPE_CHECKING:
+    from cellula.nn.recurrent import Recurrent
+    from cellula.nn.truncated import truncated
+    from cellula.tasks.forecast.forecaster import Forecaster
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CellulaError",
+    "DataError",
+    "Forecaster",
+    "FormulaError",
+    "Graph",
+    "Plan",
+    "Recurrent",
+    "RunError",
+    "UsageError",
+    "build",
+    "cells",
+    "compile",
+    "load_cell",
+    "make_plan",
+    "parse",
+    "print_formula",
+    "truncated",
+]
+
+# Where the names that need torch come from.
+_HEAVY = {
+    "Recurrent": "cellula.nn.recurrent",
+    "truncated": "cellula.nn.truncated",
+    "Forecaster": "cellula.tasks.forecast.forecaster",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HEAVY:
+        return getattr(importlib.import_module(_HEAVY[name]), name)
+    raise AttributeError(f"module 'cellula' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,245 @@
+"""The reference back end: plain torch, one op at a time. It is the truth that every other back end is tested against.
+
+Any device and dtype; autograd, double backward, `torch.func` and `vmap` work because it is only torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cellula.graph.node import Constant, Input, Node, Parameter, Setting, State
+from cellula.graph.ops import OPS
+from cellula.plan.expand import define
+from cellula.plan.plan import Mask, Plan
+
+__all__ = ["ReferenceProgram", "Result"]
+
+Registers = dict[Node, Tensor]
+
+SPELLING: dict[str, Callable[..., Tensor]] = {
+    "add": torch.add,
+    "subtract": torch.sub,
+    "multiply": torch.mul,
+    "divide": torch.div,
+    "power": torch.pow,
+    "negative": torch.neg,
+    "less": lambda a, b: (a < b).to(_type(a, b)),
+    "less_equal": lambda a, b: (a <= b).to(_type(a, b)),
+    "greater": lambda a, b: (a > b).to(_type(a, b)),
+    "greater_equal": lambda a, b: (a >= b).to(_type(a, b)),
+    "equal": lambda a, b: (a == b).to(_type(a, b)),
+    "not_equal": lambda a, b: (a != b).to(_type(a, b)),
+    "exp": torch.exp,
+    "log": torch.log,
+    "sqrt": torch.sqrt,
+    "abs": torch.abs,
+    "sign": torch.sign,
+    "sin": torch.sin,
+    "cos": torch.cos,
+    "erf": torch.erf,
+    "tanh": torch.tanh,
+    "min": torch.minimum,
+    "max": torch.maximum,
+    "where": lambda condition, a, b: torch.where(condition != 0, a, b),
+    "sigmoid": torch.sigmoid,
+    "relu": torch.relu,
+    "softplus": torch.nn.functional.softplus,
+    "gelu": torch.nn.functional.gelu,
+    "silu": torch.nn.functional.silu,
+    "hard_sigmoid": torch.nn.functional.hardsigmoid,
+    "softsign": torch.nn.functional.softsign,
+    "sum": lambda a: a.sum(-1, keepdim=True),
+    "mean": lambda a: a.mean(-1, keepdim=True),
+    "peak": lambda a: a.amax(-1, keepdim=True),
+    "units": lambda a: torch.full((1,), a.shape[-1], dtype=a.dtype, device=a.device),
+    "expand": lambda a, b: torch.broadcast_tensors(a, b)[0],
+    "softmax": lambda a: a.softmax(-1),
+}
+
+
+def _type(a: Tensor, b: Tensor) -> torch.dtype:
+    return torch.result_type(a, b)
+
+
+def _matmul(value: Tensor, matrix: Tensor) -> Tensor:
+    """`value @ matrix`, where the matrix is dense [rows, columns], blocks [n, rows, columns] or a diagonal [units]."""
+    if matrix.ndim == 1:
+        return value * matrix
+    if matrix.ndim == 2:
+        return torch.matmul(value, matrix)
+    parts = value.unflatten(-1, (matrix.shape[0], matrix.shape[1]))
+    return torch.einsum("...nr,nrc->...nc", parts, matrix).flatten(-2)
+
+
+def compute(node: Node, registers: Registers, sizes: Mapping[str, int]) -> Tensor:
+    """The value of a node whose inputs are computed."""
+    inputs = [registers[child] for child in node.inputs]
+    if node.op == "matmul":
+        return _matmul(*inputs)
+    if node.op == "equation":
+        value = inputs[0]
+        # Only a single number, or parameters of size one, can lack units here.
+        return value if node.size is None else value.expand(*value.shape[:-1], sizes[node.size])
+    return SPELLING[node.op](*inputs) if node.op in SPELLING else _by_definition(node, registers, sizes)
+
+
+def _by_definition(node: Node, registers: Registers, sizes: Mapping[str, int]) -> Tensor:
+    definition = define(node)
+    return evaluate([definition], dict(registers), sizes)[definition]
+
+
+def evaluate(nodes: Sequence[Node], registers: Registers, sizes: Mapping[str, int]) -> Registers:
+    """Compute the nodes and all below them that the registers lack; constants are filled in."""
+    stack = list(nodes)
+    like = next(iter(registers.values()))
+    while stack:
+        node = stack[-1]
+        missing = [child for child in node.inputs if child not in registers]
+        if node in registers or missing:
+            stack = stack[:-1] if node in registers else stack + missing
+        elif isinstance(node.attribute, Constant):
+            registers[node] = torch.full((1,), node.attribute.value, dtype=like.dtype, device=like.device)
+        else:
+            registers[node] = compute(node, registers, sizes)
+    return registers
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a program returns.
+
+    Args:
+        output: the output of every step [T, B, H].
+        state: slot -> its value after the last step [B, H].
+        recorded: name -> the node's value at every step [T, B, H].
+    """
+
+    output: Tensor
+    state: dict[str, Tensor]
+    recorded: dict[str, Tensor]
+
+
+class ReferenceProgram:
+    """A plan as a loop over time in plain torch.
+
+    Args:
+        plan: what runs when.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.equations = dict(plan.equations)
+        nodes = {leaf for stage in plan.stages for node in stage for leaf in node.inputs if leaf.op == "leaf"}
+        self.leaves = nodes | {node for _, node in plan.updates} | {mask.rate for mask in plan.masks}
+        # What the loop makes, and what it takes from before it at its own step.
+        self.made = set(plan.loop) | {leaf for leaf in self.leaves if isinstance(leaf.attribute, State)}
+        early = set(plan.before) | {leaf for leaf in self.leaves if isinstance(leaf.attribute, Input)}
+        early |= {mask.node for mask in plan.masks if OPS[mask.draw.op].draw.per == "step"}  # type: ignore[union-attr]
+        taken = {child for node in plan.loop for child in node.inputs} | {node for _, node in plan.updates}
+        self.taken = [node for node in early if node in taken]
+
+    def __call__(
+        self,
+        x: Tensor,
+        state: Mapping[str, Tensor],
+        parameters: Mapping[str, Tensor],
+        settings: Mapping[str, float | Tensor],
+        sizes: Mapping[str, int],
+        *,
+        alive: Tensor | None = None,
+        training: bool = False,
+        record: Sequence[str] = (),
+    ) -> Result:
+        """Run all steps.
+
+        Args:
+            x: the input [T, B, I].
+            state: slot -> its value before the first step [B, H].
+            parameters: name -> tensor.
+            settings: name -> number.
+            sizes: name -> number of units.
+            alive: which rows still run at which step [T, B, 1]; a row that has ended keeps its state and puts out zeros.
+            training: whether dropout and zoneout draw.
+            record: names of nodes to return.
+        """
+        plan, names = self.plan, (self.plan.graph.output, *record)
+        registers = self._leaves(x, parameters, settings)
+        registers |= {mask.node: _draw(mask, registers, x, sizes, training) for mask in plan.masks}
+        for node in (*plan.once, *plan.before):
+            registers[node] = compute(node, registers, sizes)
+        kept = self._kept(names)
+        registers, state = self._loop(registers, x, dict(state), sizes, alive, kept)
+        for node in plan.after:
+            registers[node] = compute(node, registers, sizes)
+        values = [self._whole(registers[self.equations[name]], x, name, sizes, alive) for name in names]
+        return Result(values[0], state, dict(zip(record, values[1:], strict=True)))
+
+    def _leaves(self, x: Tensor, parameters: Mapping[str, Tensor], settings: Mapping[str, float | Tensor]) -> Registers:
+        registers: Registers = {}
+        for leaf in self.leaves:
+            what = leaf.attribute
+            if isinstance(what, Input):
+                registers[leaf] = x
+            elif isinstance(what, Parameter):
+                value = parameters[what.name]
+                registers[leaf] = value if value.ndim else value.reshape(1)
+            elif isinstance(what, Setting | Constant):
+                value = what.value if isinstance(what, Constant) else settings[what.name]
+                registers[leaf] = torch.as_tensor(value, dtype=x.dtype, device=x.device).reshape(1)
+        return registers
+
+    def _kept(self, names: Sequence[str]) -> list[Node]:
+        """What the loop makes and something after it needs, for all steps."""
+        needed = {child for node in self.plan.after for child in node.inputs}
+        needed |= {self.equations[name] for name in names}
+        return [node for node in needed if node in self.made]
+
+    def _loop(
+        self, registers: Registers, x: Tensor, state: dict[str, Tensor], sizes: Mapping[str, int],
+        alive: Tensor | None, kept: list[Node],
+    ) -> tuple[Registers, dict[str, Tensor]]:  # fmt: skip
+        plan = self.plan
+        states = [(leaf, leaf.attribute.slot) for leaf in self.leaves if isinstance(leaf.attribute, State)]
+        taken = [(node, _steps(registers[node], x).unbind(0)) for node in self.taken]
+        series: dict[Node, list[Tensor]] = {node: [] for node in kept}
+        step = dict(registers)
+        for t in range(x.shape[0]) if plan.updates else ():
+            step.update((leaf, state[slot]) for leaf, slot in states)
+            step.update((node, values[t]) for node, values in taken)
+            for node in plan.loop:
+                step[node] = compute(node, step, sizes)
+            new = {slot: step[node].expand_as(state[slot]) for slot, node in plan.updates}
+            state = new if alive is None else {s: torch.where(alive[t], new[s], state[s]) for s in new}
+            for node in kept:
+                series[node].append(step[node])
+        for node, values in series.items():
+            registers[node] = torch.stack([value.expand(x.shape[1], value.shape[-1]) for value in values])
+        return registers, state
+
+    def _whole(self, value: Tensor, x: Tensor, name: str, sizes: Mapping[str, int], alive: Tensor | None) -> Tensor:
+        """A node over all steps and rows [T, B, H], zero where a row has ended."""
+        size = self.equations[name].size
+        value = value.expand(*x.shape[:2], 1 if size is None else sizes[size])
+        return value if alive is None else torch.where(alive, value, torch.zeros_like(value))
+
+
+def _steps(value: Tensor, x: Tensor) -> Tensor:
+    """A value that was computed for all steps at a time, with its step axis even if no step differs."""
+    return value.expand(x.shape[0], *value.shape[-2:] if value.ndim > 1 else value.shape)
+
+
+def _draw(mask: Mask, registers: Registers, x: Tensor, sizes: Mapping[str, int], training: bool) -> Tensor:
+    """A random mask for all steps [T, B, H] or one for the sequence [B, H]; its mean when not training."""
+    row = OPS[mask.draw.op].draw
+    assert row is not None
+    rate = registers[mask.rate]
+    if not training:
+        return torch.ones_like(rate) if row.inverted else rate
+    units = 1 if mask.draw.size is None else sizes[mask.draw.size]
+    shape = (*x.shape[:2], units) if row.per == "step" else (x.shape[1], units)
+    hit = torch.rand(shape, dtype=x.dtype, device=x.device) < rate
+    return (~hit).to(x.dtype) / (1 - rate) if row.inverted else hit.to(x.dtype)

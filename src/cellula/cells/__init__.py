@@ -1,0 +1,1 @@
+"""THE ZOO: one `.cell` file a cell, and its catalogue."""

@@ -1,0 +1,382 @@
+"""Any cell as a torch module: layers, directions, ragged batches, streaming, recorded nodes."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cellula.backends import compile
+from cellula.backends.reference import ReferenceProgram, Result
+from cellula.cells.catalogue import cells, load_cell
+from cellula.errors import UsageError
+from cellula.graph.graph import Graph
+from cellula.graph.names import nearest
+from cellula.nn.initialize import initialize
+from cellula.plan.plan import make_plan
+from cellula.printers.formula import print_formula
+
+__all__ = ["Recurrent"]
+
+INITIAL_STATES = ("zero", "learned")
+
+
+@cache
+def _program(graph: Graph) -> ReferenceProgram:
+    return compile(make_plan(graph))
+
+
+@cache
+def _state_type(name: str, fields: tuple[str, ...]) -> type:
+    """The named tuple of a cell's state; torch's pytrees know named tuples, so vmap and compile do too."""
+    made = namedtuple("State", fields)  # noqa: PYI024 - the fields are only known here
+    made.__doc__ = f"The state of {name}: {', '.join(fields) or 'nothing'}; each [L*D, B, H]."
+    made.__reduce__ = lambda self: (_restore_state, (name, fields, tuple(self)))  # type: ignore[method-assign]
+    return made
+
+
+def _restore_state(name: str, fields: tuple[str, ...], values: tuple[Any, ...]) -> Any:
+    return _state_type(name, fields)(*values)
+
+
+class Recurrent(nn.Module):
+    """Layers of one recurrent cell over a sequence.
+
+    Args:
+        cell: a name of the zoo (`"lstm"`), the path of a `.cell` file, the text of a formula, or a graph.
+        input_size: units of the input x.
+        hidden_size: units of every size that the formula does not name otherwise.
+        num_layers: layers on top of each other.
+        bidirectional: also run each layer from the end; outputs are joined along the units.
+        dropout: share of each layer's output, save the last one's, that is set to 0 while training.
+        batch_first: inputs and outputs are [B, T, ...] instead of [T, B, ...]; states are not concerned.
+        initial_state: `"zero"`, or `"learned"`: one learned start per layer and direction, used where no state is given.
+        device, dtype: of the parameters.
+        **settings: the formula's own settings (`leak=0.3`) and sizes (`proj=32`).
+
+    Attributes:
+        output_size: units of the output, D*H.
+        cell_text: the whole formula as text.
+        state_names: what the cell remembers, in order.
+
+    Raises:
+        UsageError: an argument is out of range, or a setting or size is unknown or missing.
+        FormulaError: the formula is wrong.
+
+    Example:
+        >>> import torch
+        >>> from cellula import Recurrent
+        >>> lstm = Recurrent("lstm", 3, 8)
+        >>> output, state = lstm(torch.zeros(5, 2, 3))
+        >>> output.shape, state.c.shape
+        (torch.Size([5, 2, 8]), torch.Size([1, 2, 8]))
+    """
+
+    def __init__(
+        self,
+        cell: str | Path | Graph,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        batch_first: bool = False,
+        initial_state: str = "zero",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        **settings: float,
+    ) -> None:
+        super().__init__()
+        self.graph = load_cell(cell)
+        self.cell = cell
+        self.input_size, self.hidden_size = _count(input_size, "input_size"), _count(hidden_size, "hidden_size")
+        self.num_layers, self.bidirectional = _count(num_layers, "num_layers"), bool(bidirectional)
+        if not 0.0 <= dropout < 1.0:
+            raise UsageError(f"dropout is {dropout!r}; write a share from 0 up to, not including, 1")
+        if initial_state not in INITIAL_STATES:
+            raise UsageError(f"initial_state is {initial_state!r}; write one of {', '.join(map(repr, INITIAL_STATES))}")
+        self.dropout, self.batch_first, self.initial_state = float(dropout), bool(batch_first), initial_state
+        self.settings, self.sizes = _split_settings(self.graph, settings)
+        self.directions = 2 if bidirectional else 1
+        self.layers = nn.ModuleList()
+        for layer in range(self.num_layers):
+            size = self.input_size if layer == 0 else self.output_size
+            sizes = {"input": size, "hidden": self.hidden_size, **self.sizes}
+            for _ in range(self.directions):
+                self.layers.append(_Direction(self.graph, sizes, initial_state == "learned", device, dtype))
+        self.reset_parameters()
+
+    @property
+    def output_size(self) -> int:
+        """Units of the output, D*H."""
+        size = self.graph.equation[self.graph.output].node.size
+        own = {"input": self.input_size, "hidden": self.hidden_size, None: 1, **self.sizes}
+        return own[size] * self.directions
+
+    @property
+    def cell_text(self) -> str:
+        """The whole formula as text."""
+        return print_formula(self.graph)
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """What the cell remembers, in order."""
+        return tuple(state.slot for state in self.graph.states)
+
+    def reset_parameters(self) -> None:
+        """Fill all parameters anew, as the formula says."""
+        for direction in self._all():
+            direction.reset_parameters()
+
+    def state(self, **values: Tensor) -> Any:
+        """Make a state to start from: every name of `state_names` with a tensor [L*D, B, H].
+
+        Raises:
+            UsageError: a name is missing or unknown.
+        """
+        if values.keys() != set(self.state_names):
+            raise UsageError(f"the state of {self.graph.name} is {_listed(self.state_names)}, not {_listed(values)}")
+        return self._state_type(**values)
+
+    def forward(
+        self,
+        x: Tensor,
+        state: Any = None,
+        *,
+        lengths: Tensor | Sequence[int] | None = None,
+        record: Sequence[str] = (),
+    ) -> Any:
+        """Run over whole sequences.
+
+        Args:
+            x: the input [T, B, I], or [B, T, I] with `batch_first`.
+            state: where to start, a named tuple of tensors [L*D, B, H]; None for the initial state.
+            lengths: steps of every row, 0 to T; what lies behind is not read and its output is 0. None: all T.
+            record: names of nodes to return too, such as `("i", "f")`.
+
+        Returns:
+            `(output, state)`: the output [T, B, D*H] and the state after each row's last step; with `record`
+            `(output, state, recorded)`, where `recorded["i"]` is [L*D, T, B, H] (batch first: [L*D, B, T, H]).
+
+        Raises:
+            UsageError: a shape, a state, a length or a recorded name does not fit.
+        """
+        x = self._checked(x)
+        alive = None if lengths is None else _alive(lengths, x)
+        record = self._checked_record(record)
+        starts = self._starts(state, x)
+        results: list[Result] = []
+        for layer in range(self.num_layers):
+            if layer and self.dropout:
+                x = nn.functional.dropout(x, self.dropout, self.training)
+            outputs = []
+            for side in range(self.directions):
+                number = layer * self.directions + side
+                run = _backward if side else _forward
+                results.append(run(self.layers[number], x, starts[number], self.settings, alive, record))
+                outputs.append(results[-1].output)
+            x = torch.cat(outputs, -1) if self.bidirectional else outputs[0]
+        state = self._state_type(*(_stacked([r.state[name] for r in results]) for name in self.state_names))
+        output = x.transpose(0, 1) if self.batch_first else x
+        if not record:
+            return output, state
+        recorded = {name: _stacked([result.recorded[name] for result in results]) for name in record}
+        if self.batch_first:
+            recorded = {name: value.transpose(1, 2) for name, value in recorded.items() if isinstance(value, Tensor)}
+        return output, state, recorded
+
+    def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Run one step, for streaming; step by step gives what the whole sequence gives.
+
+        Args:
+            x: the input of this step [B, I].
+            state: what the step before returned; None at the start.
+
+        Returns:
+            The output [B, H] and the state.
+
+        Raises:
+            UsageError: the module is bidirectional, or a shape does not fit.
+        """
+        if self.bidirectional:
+            raise UsageError("a bidirectional module needs the whole sequence; call it instead of step()")
+        if x.ndim != 2:
+            raise UsageError(f"the input of a step is [B, {self.input_size}], not {list(x.shape)}")
+        axis = 1 if self.batch_first else 0
+        output, state = self(x.unsqueeze(axis), state)
+        return output.squeeze(axis), state
+
+    def extra_repr(self) -> str:
+        """Nothing; `repr` is the constructor call."""
+        return ""
+
+    def __repr__(self) -> str:
+        cell = self.cell if isinstance(self.cell, str | Path) else self.graph.name
+        parts = [repr(str(cell)), str(self.input_size), str(self.hidden_size)]
+        defaults = {"num_layers": 1, "bidirectional": False, "dropout": 0.0, "batch_first": False, "initial_state": "zero"}
+        parts += [f"{name}={getattr(self, name)!r}" for name, value in defaults.items() if getattr(self, name) != value]
+        changed = {s.name: self.settings[s.name] for s in self.graph.settings if self.settings[s.name] != s.default}
+        parts += [f"{name}={value!r}" for name, value in {**changed, **self.sizes}.items()]
+        return f"Recurrent({', '.join(parts)})"
+
+    def _all(self) -> Iterator[_Direction]:
+        for direction in self.layers:
+            assert isinstance(direction, _Direction)
+            yield direction
+
+    @property
+    def _state_type(self) -> type:
+        return _state_type(self.graph.name, self.state_names)
+
+    def _checked(self, x: Tensor) -> Tensor:
+        wanted = "[B, T, {}]" if self.batch_first else "[T, B, {}]"
+        if x.ndim != 3 or x.shape[-1] != self.input_size:
+            raise UsageError(f"the input is {wanted.format(self.input_size)}, not {list(x.shape)}")
+        x = x.transpose(0, 1) if self.batch_first else x
+        if x.shape[0] == 0:
+            raise UsageError("the input has no steps (T = 0); give at least one")
+        return x
+
+    def _checked_record(self, record: Sequence[str]) -> tuple[str, ...]:
+        names = (record,) if isinstance(record, str) else tuple(record)
+        for name in names:
+            if name not in self.graph.equation:
+                advice = nearest(name, self.graph.equation, f"the nodes are {_listed(self.graph.equation)}")
+                raise UsageError(f"record={name!r} is not a node of {self.graph.name}: {advice}")
+        return names
+
+    def _starts(self, state: Any, x: Tensor) -> list[dict[str, Tensor]]:
+        """The state of every layer and direction before the first step."""
+        if state is None:
+            return [direction.start(x) for direction in self._all()]
+        if isinstance(state, Mapping):
+            state = self.state(**state)
+        if not isinstance(state, tuple) or len(state) != len(self.state_names):
+            raise UsageError(f"the state of {self.graph.name} is {_listed(self.state_names)}, not {type(state).__name__}")
+        starts = []
+        for number, direction in enumerate(self._all()):
+            start = {}
+            for name, value in zip(self.state_names, state, strict=True):
+                whole = (self.num_layers * self.directions, x.shape[1], direction.state_sizes[name])
+                if len(value) != whole[0] or tuple(value[number].shape) != whole[1:]:
+                    found = list(value.shape) if isinstance(value, Tensor) else [list(part.shape) for part in value]
+                    raise UsageError(f"state.{name} is {list(whole)}, not {found}")
+                start[name] = value[number]
+            starts.append(start)
+        return starts
+
+
+class _Direction(nn.Module):
+    """The parameters of one layer in one direction."""
+
+    def __init__(
+        self, graph: Graph, sizes: Mapping[str, int], learned: bool, device: Any, dtype: torch.dtype | None
+    ) -> None:
+        super().__init__()
+        self.graph, self.all_sizes = graph, dict(sizes)
+        self.state_sizes = {s.slot: 1 if s.size is None else sizes[s.size] for s in graph.states}
+        taken = set(dir(nn.Module)) | {"graph", "all_sizes", "state_sizes", "attributes", "start", "tensors"}
+        # A parameter named like a part of torch's modules gets an underscore there.
+        self.attributes = {p.name: p.name + "_" * (p.name in taken) for p in graph.parameters}
+        for parameter in graph.parameters:
+            tensor = torch.empty(graph.shape(parameter, sizes), device=device, dtype=dtype)
+            self.register_parameter(self.attributes[parameter.name], nn.Parameter(tensor))
+        self.initial = nn.ParameterDict()
+        if learned:
+            for name, size in self.state_sizes.items():
+                self.initial[f"{name}_0"] = nn.Parameter(torch.empty(size, device=device, dtype=dtype))
+
+    def reset_parameters(self) -> None:
+        tensors = self.tensors()
+        for parameter in self.graph.parameters:
+            initialize(self.graph, parameter, tensors[parameter.name])
+        for tensor in self.initial.values():
+            nn.init.zeros_(tensor)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {name: getattr(self, attribute) for name, attribute in self.attributes.items()}
+
+    def start(self, x: Tensor) -> dict[str, Tensor]:
+        """The initial state for the rows of x."""
+        if self.initial:
+            return {name: self.initial[f"{name}_0"].expand(x.shape[1], -1) for name in self.state_sizes}
+        return {name: x.new_zeros(x.shape[1], size) for name, size in self.state_sizes.items()}
+
+
+def _forward(
+    layer: nn.Module, x: Tensor, start: dict[str, Tensor], settings: Mapping[str, float], alive: Tensor | None,
+    record: tuple[str, ...],
+) -> Result:  # fmt: skip
+    assert isinstance(layer, _Direction)
+    if alive is not None:
+        # What lies behind the end may hold anything, NaN too, and must not reach a product.
+        x = torch.where(alive, x, torch.zeros_like(x))
+    return _program(layer.graph)(
+        x, start, layer.tensors(), settings, layer.all_sizes, alive=alive, training=layer.training, record=record
+    )
+
+
+def _backward(
+    layer: nn.Module, x: Tensor, start: dict[str, Tensor], settings: Mapping[str, float], alive: Tensor | None,
+    record: tuple[str, ...],
+) -> Result:  # fmt: skip
+    """Run from every row's last step to its first; results are in the order of the input."""
+    result = _forward(layer, _reversed(x, alive), start, settings, alive, record)
+    recorded = {name: _reversed(value, alive) for name, value in result.recorded.items()}
+    return Result(_reversed(result.output, alive), result.state, recorded)
+
+
+def _reversed(x: Tensor, alive: Tensor | None) -> Tensor:
+    """Each row back to front, within its own length."""
+    if alive is None:
+        return x.flip(0)
+    steps = torch.arange(x.shape[0], device=x.device)[:, None]
+    last = alive.sum(0).transpose(0, 1) - 1  # [1, B]
+    order = torch.where(steps <= last, last - steps, steps)  # [T, B]
+    return x.gather(0, order.unsqueeze(-1).expand_as(x))
+
+
+def _alive(lengths: Tensor | Sequence[int], x: Tensor) -> Tensor:
+    """Which rows still run at which step [T, B, 1]."""
+    given = torch.as_tensor(lengths, device=x.device)
+    if given.shape != x.shape[1:2] or given.is_floating_point():
+        raise UsageError(f"lengths holds one whole number for each of the {x.shape[1]} rows, not {list(given.shape)} of {given.dtype}")
+    wrong = [int(n) for n in given.tolist() if not 0 <= n <= x.shape[0]]
+    if wrong:
+        raise UsageError(f"lengths holds {wrong[0]}, but the rows have 0 to {x.shape[0]} steps")
+    return (torch.arange(x.shape[0], device=x.device)[:, None] < given).unsqueeze(-1)
+
+
+def _stacked(values: list[Tensor]) -> Any:
+    """[L*D, ...]; a tuple where layers differ in size (a cell that keeps its input)."""
+    return torch.stack(values) if len({value.shape for value in values}) == 1 else tuple(values)
+
+
+def _split_settings(graph: Graph, given: Mapping[str, float]) -> tuple[dict[str, float], dict[str, int]]:
+    """The formula's settings and its own sizes, from what the caller wrote."""
+    defaults = {setting.name: setting.default for setting in graph.settings}
+    known = [*defaults, *graph.extra_sizes]
+    for name in given:
+        if name not in known:
+            advice = nearest(name, known, f"it has {_listed(known)}" if known else "it has none")
+            raise UsageError(f"{graph.name} has no setting or size {name!r}; {advice}")
+    missing = [name for name in graph.extra_sizes if name not in given]
+    if missing:
+        raise UsageError(f"{graph.name} has a size {missing[0]!r} of its own; write {missing[0]}=32, for example")
+    sizes = {name: _count(given[name], name) for name in graph.extra_sizes}
+    return defaults | {name: float(given[name]) for name in defaults if name in given}, sizes
+
+
+def _count(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise UsageError(f"{name} is {value!r}; write a whole number, 1 or more")
+    return value
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(names) or "nothing"
