@@ -89,6 +89,8 @@ class Problem:
 
     def render(self, source: Source) -> str:
         """The problem as people read it: place, source line, caret, notes, help."""
+        if not source.text:
+            return "\n".join([f"{source.name}: {self.message}", *([f"  help: {self.help}"] if self.help else [])])
         parts = [
             f"{source.name}, line {self.span.line}, column {self.span.column + 1}: {self.message}",
             _excerpt(source, self.span),

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from cellula.graph.node import Constant, Input, Node, Parameter, Setting, State
-from cellula.graph.ops import OPS
 from cellula.plan.expand import define
 from cellula.plan.plan import Mask, Plan
 
@@ -83,7 +82,9 @@ def compute(node: Node, registers: Registers, sizes: Mapping[str, int]) -> Tenso
     if node.op == "equation":
         value = inputs[0]
         # Only a single number, or parameters of size one, can lack units here.
-        return value if node.size is None else value.expand(*value.shape[:-1], sizes[node.size])
+        if node.size is None or value.shape[-1] == sizes[node.size]:
+            return value
+        return value.expand(*value.shape[:-1], sizes[node.size])
     return SPELLING[node.op](*inputs) if node.op in SPELLING else _by_definition(node, registers, sizes)
 
 
@@ -138,7 +139,7 @@ class ReferenceProgram:
         # What the loop makes, and what it takes from before it at its own step.
         self.made = set(plan.loop) | {leaf for leaf in self.leaves if isinstance(leaf.attribute, State)}
         early = set(plan.before) | {leaf for leaf in self.leaves if isinstance(leaf.attribute, Input)}
-        early |= {mask.node for mask in plan.masks if OPS[mask.draw.op].draw.per == "step"}  # type: ignore[union-attr]
+        early |= {mask.node for mask in plan.masks if mask.leaf.draw.per == "step"}
         taken = {child for node in plan.loop for child in node.inputs} | {node for _, node in plan.updates}
         self.taken = [node for node in early if node in taken]
 
@@ -162,7 +163,7 @@ class ReferenceProgram:
             parameters: name -> tensor.
             settings: name -> number.
             sizes: name -> number of units.
-            alive: which rows still run at which step [T, B, 1]; a row that has ended keeps its state and puts out zeros.
+            alive: which rows still run at which step [T, B, 1]; one that has ended keeps its state and puts out zeros.
             training: whether dropout and zoneout draw.
             record: names of nodes to return.
         """
@@ -234,12 +235,10 @@ def _steps(value: Tensor, x: Tensor) -> Tensor:
 
 def _draw(mask: Mask, registers: Registers, x: Tensor, sizes: Mapping[str, int], training: bool) -> Tensor:
     """A random mask for all steps [T, B, H] or one for the sequence [B, H]; its mean when not training."""
-    row = OPS[mask.draw.op].draw
-    assert row is not None
-    rate = registers[mask.rate]
+    draw, rate = mask.leaf.draw, registers[mask.rate]
     if not training:
-        return torch.ones_like(rate) if row.inverted else rate
-    units = 1 if mask.draw.size is None else sizes[mask.draw.size]
-    shape = (*x.shape[:2], units) if row.per == "step" else (x.shape[1], units)
+        return torch.ones_like(rate) if draw.inverted else rate
+    units = 1 if mask.leaf.size is None else sizes[mask.leaf.size]
+    shape = (*x.shape[:2], units) if draw.per == "step" else (x.shape[1], units)
     hit = torch.rand(shape, dtype=x.dtype, device=x.device) < rate
-    return (~hit).to(x.dtype) / (1 - rate) if row.inverted else hit.to(x.dtype)
+    return (~hit).to(x.dtype) / (1 - rate) if draw.inverted else hit.to(x.dtype)

@@ -44,7 +44,12 @@ ERRORS: dict[str, ErrorKind] = {
     "non-ascii": ErrorKind(
         "`{char}` (U+{code}, {name}) is not part of the language",
         "{help}",
-        ("h[t] = tanh(x[t] ＠ W)", "h[t] = σ(x[t] @ W)", "h[t] = tanh(x[t] @ W) − 1", "һ[t] = tanh(x[t] @ W)"),
+        (
+            "h[t] = tanh(x[t] ＠ W)",
+            "h[t] = σ(x[t] @ W)",
+            "h[t] = tanh(x[t] @ W) − 1",
+            "һ[t] = tanh(x[t] @ W)",
+        ),
     ),
     "invalid-character": ErrorKind(
         "the character U+{code} is not part of the language",
@@ -80,12 +85,26 @@ ERRORS: dict[str, ErrorKind] = {
     "statement": ErrorKind(
         "{what} is not part of the language",
         "a formula holds equations (`h[t] = ...`) and declarations (`b = vector(init=1)`) only",
-        ("import os", "def f(x): return x", "if 1: h[t] = 2", "h[t]", "del h", "for i in x: pass", "x[t] @ W"),
+        (
+            "import os",
+            "def f(x): return x",
+            "if 1: h[t] = 2",
+            "h[t]",
+            "del h",
+            "for i in x: pass",
+            "x[t] @ W",
+        ),
     ),
     "target": ErrorKind(
         "`{text}` cannot be assigned",
         "the left side is one node, `{name}[t] = ...`, or one declared name, `{name} = vector(...)`",
-        ("h[t], c[t] = x[t]", "h.c = x[t]", "h[t] = c[t] = tanh(x[t] @ W)", "h[t] += x[t] @ W", "h[0] = x[t] @ W"),
+        (
+            "h[t], c[t] = x[t]",
+            "h.c = x[t]",
+            "h[t] = c[t] = tanh(x[t] @ W)",
+            "h[t] += x[t] @ W",
+            "h[0] = x[t] @ W",
+        ),
     ),
     "target-step": ErrorKind(
         "`{text}` is assigned, but an equation says what a node is at step t",
@@ -111,42 +130,81 @@ ERRORS: dict[str, ErrorKind] = {
         "`{name}` cannot be a name here",
         "names are letters, digits and single underscores, start with a letter, do not end in `_lag` and a number, "
         "and have at most {limit} characters",
-        ("_h[t] = tanh(x[t] @ W)\nh[t] = x[t] @ W", "h[t] = x[t] @ W__a", "h[t] = x[t] @ W_lag2", "h[t] = x[t] @ " + "W" * 41),
+        (
+            "_h[t] = tanh(x[t] @ W)\nh[t] = x[t] @ W",
+            "h[t] = x[t] @ W__a",
+            "h[t] = x[t] @ W_lag2",
+            "h[t] = x[t] @ " + "W" * 41,
+        ),
     ),
     "name-taken": ErrorKind(
         "`{name}` is {what}, so nothing else can have this name",
         "use another name, such as `{suggestion}`",
-        ("tanh[t] = x[t] @ W\nh[t] = tanh[t]", "h[t] = x[t] @ sum", "hidden[t] = x[t] @ W\nh[t] = hidden[t]",
-         "t = vector()\nh[t] = x[t] @ W", "h[t] = x[t] @ W + vector"),
+        (
+            "tanh[t] = x[t] @ W\nh[t] = tanh[t]",
+            "h[t] = x[t] @ sum",
+            "hidden[t] = x[t] @ W\nh[t] = hidden[t]",
+            "t = vector()\nh[t] = x[t] @ W",
+            "h[t] = x[t] @ W + vector",
+        ),
     ),
     # Declarations
     "declaration": ErrorKind(
         "`{name}` is declared with {what}",
         "{help}",
-        ("b = 3\nh[t] = x[t] @ W + b", "b = sigmoid(1)\nh[t] = x[t] @ W + b", "b = vektor()\nh[t] = x[t] @ W + b",
-         "b: hidden = vector()\nh[t] = x[t] @ W + b"),
+        (
+            "b = 3\nh[t] = x[t] @ W + b",
+            "b = sigmoid(1)\nh[t] = x[t] @ W + b",
+            "b = vektor()\nh[t] = x[t] @ W + b",
+            "b: hidden = vector()\nh[t] = x[t] @ W + b",
+        ),
     ),
     "declaration-argument": ErrorKind(
         "{what}",
         "{help}",
-        ("b = vector(inti=1)\nh[t] = x[t] @ W + b", "b = vector(init=foo())\nh[t] = x[t] @ W + b",
-         "a = setting()\nh[t] = a * (x[t] @ W)", "W = matrix(blocks=0)\nh[t] = x[t] @ W",
-         "W = matrix(input)\nh[t] = x[t] @ W", "b = vector(3)\nh[t] = x[t] @ W + b",
-         "b = vector(init=1, init=2)\nh[t] = x[t] @ W + b", "b = vector(init=normal(1, 2))\nh[t] = x[t] @ W + b",
-         "b = vector(init=orthogonal())\nh[t] = x[t] @ W + b", "b = vector(init=x[t])\nh[t] = x[t] @ W + b"),
+        (
+            "b = vector(inti=1)\nh[t] = x[t] @ W + b",
+            "b = vector(init=foo())\nh[t] = x[t] @ W + b",
+            "a = setting()\nh[t] = a * (x[t] @ W)",
+            "W = matrix(blocks=0)\nh[t] = x[t] @ W",
+            "W = matrix(input)\nh[t] = x[t] @ W",
+            "b = vector(3)\nh[t] = x[t] @ W + b",
+            "b = vector(init=1, init=2)\nh[t] = x[t] @ W + b",
+            "b = vector(init=normal(1, 2))\nh[t] = x[t] @ W + b",
+            "b = vector(init=orthogonal())\nh[t] = x[t] @ W + b",
+            "b = vector(init=x[t])\nh[t] = x[t] @ W + b",
+        ),
     ),
     # Expressions
     "expression": ErrorKind(
         "{what} is not part of the language",
-        "an expression is made of numbers, parameters (`W`), nodes (`i[t]`, `h[t-1]`), `+ - * / ** @`, comparisons and functions",
-        ("h[t] = lambda: 1", "h[t] = f'{x}'", "h[t] = [x for x in y]", "h[t] = x[t] if a else b", "h[t] = x.T",
-         "h[t] = (x[t], x[t])", "h[t] = 'text'", "h[t] = True", "h[t] = {1: 2}", "h[t] = x[t] @ W and 1",
-         "h[t] = (a := 1)", "h[t] = not x[t]"),
+        "expressions are made of numbers, parameters (`W`), nodes (`i[t]`, `h[t-1]`), `+ - * / ** @`, comparisons and "
+        "functions",
+        (
+            "h[t] = lambda: 1",
+            "h[t] = f'{x}'",
+            "h[t] = [x for x in y]",
+            "h[t] = x[t] if a else b",
+            "h[t] = x.T",
+            "h[t] = (x[t], x[t])",
+            "h[t] = 'text'",
+            "h[t] = True",
+            "h[t] = {1: 2}",
+            "h[t] = x[t] @ W and 1",
+            "h[t] = (a := 1)",
+            "h[t] = not x[t]",
+        ),
     ),
     "operator": ErrorKind(
         "the operator `{operator}` is not part of the language",
         "there are `+ - * / ** @` and the comparisons `< <= > >= == !=`",
-        ("h[t] = x[t] // 2", "h[t] = x[t] % 2", "h[t] = ~x[t]", "h[t] = x[t] ^ 2", "h[t] = where(x[t] in y, 1, 0)"),
+        (
+            "h[t] = x[t] // 2",
+            "h[t] = x[t] % 2",
+            "h[t] = ~x[t]",
+            "h[t] = x[t] ^ 2",
+            "h[t] = where(x[t] in y, 1, 0)",
+        ),
     ),
     "chained-comparison": ErrorKind(
         "a chain of comparisons is not part of the language",
@@ -161,7 +219,13 @@ ERRORS: dict[str, ErrorKind] = {
     "call": ErrorKind(
         "{what}",
         "functions are called by their name with plain arguments: `clip(a[t], 0, 1)`",
-        ("h[t] = (tanh)(x[t])(2)", "h[t] = tanh(*x[t])", "h[t] = tanh(a=x[t])", "h[t] = x.tanh(1)", "h[t] = __import__('os').system('ls')"),
+        (
+            "h[t] = (tanh)(x[t])(2)",
+            "h[t] = tanh(*x[t])",
+            "h[t] = tanh(a=x[t])",
+            "h[t] = x.tanh(1)",
+            "h[t] = __import__('os').system('ls')",
+        ),
     ),
     "unknown-function": ErrorKind(
         "`{name}` is not a function",
@@ -176,8 +240,15 @@ ERRORS: dict[str, ErrorKind] = {
     "index": ErrorKind(
         "`[{text}]` is not a step",
         "write `[t]` for this step, `[t-1]` for the one before, `[t-k]` for k steps back",
-        ("h[t] = tanh(x[0] @ W)", "h[t] = x[t:t-2] @ W", "h[t] = x[t, 1] @ W", "h[t] = x[s] @ W", "h[t] = x[1-t] @ W",
-         "h[t] = x[t-k] @ W", "h[t] = x[t-0.5] @ W"),
+        (
+            "h[t] = tanh(x[0] @ W)",
+            "h[t] = x[t:t-2] @ W",
+            "h[t] = x[t, 1] @ W",
+            "h[t] = x[s] @ W",
+            "h[t] = x[1-t] @ W",
+            "h[t] = x[t-k] @ W",
+            "h[t] = x[t-0.5] @ W",
+        ),
     ),
     "future": ErrorKind(
         "`{text}` is read from the future: step t is computed before step t+{ahead}",
@@ -248,13 +319,21 @@ ERRORS: dict[str, ErrorKind] = {
     "size-conflict": ErrorKind(
         "the sizes do not fit: {first} here, {second} there",
         "both sides of an operation have one size; change it with a matrix (`@`), or correct the declaration",
-        ("W = matrix(input, proj)\nh[t]: hidden = tanh(x[t] @ W)", "b = vector(input)\nh[t]: hidden = x[t] @ W + b",
-         "h[t]: hidden = tanh(x[t])"),
+        (
+            "W = matrix(input, proj)\nh[t]: hidden = tanh(x[t] @ W)",
+            "b = vector(input)\nh[t]: hidden = x[t] @ W + b",
+            "h[t]: hidden = tanh(x[t])",
+        ),
     ),
     "unknown-size": ErrorKind(
         "`{name}` is not a size",
         "{help}",
-        ("W = matrix(inptu, hidden)\nh[t] = x[t] @ W", "h[t]: hiden = x[t] @ W", "h[t]: h = x[t] @ W", "h[t]: 3 = x[t] @ W"),
+        (
+            "W = matrix(inptu, hidden)\nh[t] = x[t] @ W",
+            "h[t]: hiden = x[t] @ W",
+            "h[t]: h = x[t] @ W",
+            "h[t]: 3 = x[t] @ W",
+        ),
     ),
     "needs-vector": ErrorKind(
         "`{name}` works on the units of a vector, but this is a single number",
@@ -269,8 +348,11 @@ ERRORS: dict[str, ErrorKind] = {
     "out-of-range": ErrorKind(
         "`{argument}` of `{name}` is {value}, outside {low} to {high}",
         "write a value from {low} to {high}",
-        ("h[t] = dropout(x[t] @ W, 1.5)", "h[t] = zoneout(x[t] @ W, h[t-1], -0.1)",
-         "p = setting(2)\nh[t] = dropout(x[t] @ W, p)"),
+        (
+            "h[t] = dropout(x[t] @ W, 1.5)",
+            "h[t] = zoneout(x[t] @ W, h[t-1], -0.1)",
+            "p = setting(2)\nh[t] = dropout(x[t] @ W, p)",
+        ),
     ),
 }
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import math
 import re
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cellula.errors import Problem, Span
 from cellula.formula.error_table import problem
@@ -20,20 +21,54 @@ DECLARATIONS = ("matrix", "diagonal", "vector", "scalar", "setting")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*_?")
 _LAG_NAME = re.compile(r".*_lag\d+")
 _OPERATORS = {
-    ast.Add: "add", ast.Sub: "subtract", ast.Mult: "multiply", ast.Div: "divide", ast.Pow: "power", ast.MatMult: "matmul",
-    ast.Lt: "less", ast.LtE: "less_equal", ast.Gt: "greater", ast.GtE: "greater_equal", ast.Eq: "equal", ast.NotEq: "not_equal",
-}  # fmt: skip
+    ast.Add: "add",
+    ast.Sub: "subtract",
+    ast.Mult: "multiply",
+    ast.Div: "divide",
+    ast.Pow: "power",
+    ast.MatMult: "matmul",
+    ast.Lt: "less",
+    ast.LtE: "less_equal",
+    ast.Gt: "greater",
+    ast.GtE: "greater_equal",
+    ast.Eq: "equal",
+    ast.NotEq: "not_equal",
+}
 _FOREIGN_OPERATORS = {
-    ast.FloorDiv: "//", ast.Mod: "%", ast.LShift: "<<", ast.RShift: ">>", ast.BitOr: "|", ast.BitXor: "^", ast.BitAnd: "&",
-    ast.Is: "is", ast.IsNot: "is not", ast.In: "in", ast.NotIn: "not in", ast.Invert: "~",
-}  # fmt: skip
+    ast.FloorDiv: "//",
+    ast.Mod: "%",
+    ast.LShift: "<<",
+    ast.RShift: ">>",
+    ast.BitOr: "|",
+    ast.BitXor: "^",
+    ast.BitAnd: "&",
+    ast.Is: "is",
+    ast.IsNot: "is not",
+    ast.In: "in",
+    ast.NotIn: "not in",
+    ast.Invert: "~",
+}
 _FOREIGN = {
-    ast.Lambda: "a lambda", ast.JoinedStr: "an f-string", ast.ListComp: "a comprehension", ast.SetComp: "a comprehension",
-    ast.DictComp: "a comprehension", ast.GeneratorExp: "a comprehension", ast.IfExp: "`... if ... else ...` (there is `where(condition, a, b)`)",
-    ast.Attribute: "an attribute (`a.b`)", ast.Tuple: "a tuple", ast.List: "a list", ast.Dict: "a dictionary", ast.Set: "a set",
-    ast.BoolOp: "`and`/`or` (multiply comparisons for `and`)", ast.NamedExpr: "`:=`", ast.Await: "`await`",
-    ast.Yield: "`yield`", ast.YieldFrom: "`yield`", ast.Starred: "`*`", ast.Not: "`not` (there is `1 - condition`)",
-}  # fmt: skip
+    ast.Lambda: "a lambda",
+    ast.JoinedStr: "an f-string",
+    ast.ListComp: "a comprehension",
+    ast.SetComp: "a comprehension",
+    ast.DictComp: "a comprehension",
+    ast.GeneratorExp: "a comprehension",
+    ast.IfExp: "`... if ... else ...` (there is `where(condition, a, b)`)",
+    ast.Attribute: "an attribute (`a.b`)",
+    ast.Tuple: "a tuple",
+    ast.List: "a list",
+    ast.Dict: "a dictionary",
+    ast.Set: "a set",
+    ast.BoolOp: "`and`/`or` (multiply comparisons for `and`)",
+    ast.NamedExpr: "`:=`",
+    ast.Await: "`await`",
+    ast.Yield: "`yield`",
+    ast.YieldFrom: "`yield`",
+    ast.Starred: "`*`",
+    ast.Not: "`not` (there is `1 - condition`)",
+}
 
 
 class NotReadable(Exception):
@@ -88,7 +123,12 @@ class ExpressionReader:
     def size(self, node: ast.expr) -> Name:
         """The size that an annotation names."""
         if not isinstance(node, ast.Name):
-            self._fail("unknown-size", node, name=self.excerpt(node), help="a size is a name: `input`, `hidden` or one of your own")
+            self._fail(
+                "unknown-size",
+                node,
+                name=self.excerpt(node),
+                help="a size is a name: `input`, `hidden` or one of your own",
+            )
         return Name(node.id, self.span(node))
 
     def declaration(self, target: ast.Name, value: ast.expr, annotation: ast.expr | None, span: Span) -> Declaration:
@@ -98,7 +138,13 @@ class ExpressionReader:
             self._fail("declaration", annotation, name=target.id, what="an annotation",
                        help="give sizes in the brackets: `matrix(input, hidden)`, `vector(hidden)`")  # fmt: skip
         if not (isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id in DECLARATIONS):
-            self._fail("declaration", value, name=target.id, what=f"`{self.excerpt(value)}`", help=_advise(target.id, value))
+            self._fail(
+                "declaration",
+                value,
+                name=target.id,
+                what=f"`{self.excerpt(value)}`",
+                help=_advise(target.id, value),
+            )
         for word in value.keywords:
             if word.arg is None:
                 self._fail("call", value, what="`**` cannot stand in a declaration")
@@ -134,7 +180,7 @@ class ExpressionReader:
             what = {str: "a text", bytes: "a text"}.get(type(value), f"`{value}`")
             self._fail("expression", node, what=what)
         text = self.excerpt(node)
-        if isinstance(value, complex):
+        if not isinstance(value, int | float):
             self._fail("number", node, text=text)
         try:
             number = float(value)
@@ -167,15 +213,18 @@ class ExpressionReader:
         if isinstance(node.op, ast.UAdd):
             return self.read(node.operand)
         if not isinstance(node.op, ast.USub):
-            self._operator(node.op, node)
+            self._foreign_operator(node.op, node)
         inner = self.read(node.operand)
         if isinstance(inner, Number):
             return Number(-inner.value, self.span(node))
         return Apply("negative", (inner,), self.span(node), self.span(node))
 
     def _operator(self, operator: ast.AST, node: ast.expr) -> str:
-        if type(operator) in _OPERATORS:
-            return _OPERATORS[type(operator)]
+        if type(operator) not in _OPERATORS:
+            self._foreign_operator(operator, node)
+        return _OPERATORS[type(operator)]
+
+    def _foreign_operator(self, operator: ast.AST, node: ast.expr) -> NoReturn:
         if type(operator) in _FOREIGN:
             self._fail("expression", node, what=_FOREIGN[type(operator)])
         self._fail("operator", node, operator=_FOREIGN_OPERATORS.get(type(operator), "?"))
@@ -209,8 +258,8 @@ class ExpressionReader:
         return Apply(node.func.id, self._several(node.args), self.span(node), self.span(node.func))
 
 
-_HANDLERS: dict[type, Callable[[ExpressionReader, ast.expr], Expression]] = {
-    ast.Constant: ExpressionReader._number,  # type: ignore[dict-item]
+_HANDLERS: dict[type, Callable[[ExpressionReader, Any], Expression]] = {
+    ast.Constant: ExpressionReader._number,
     ast.Name: ExpressionReader._name,
     ast.Subscript: ExpressionReader._subscript,
     ast.UnaryOp: ExpressionReader._unary,
@@ -236,6 +285,14 @@ def _advise(name: str, value: ast.expr) -> str:
     """What to write where a declaration was not understood."""
     if isinstance(value, ast.Constant) and isinstance(value.value, int | float):
         return f"for a number that the caller may change write `{name} = setting({value.value})`"
+    near = difflib.get_close_matches(_called(value), DECLARATIONS, n=1)
+    if near:
+        return f"did you mean `{near[0]}`?"
     if isinstance(value, ast.Call):
         return "the declarations are " + ", ".join(f"`{kind}(...)`" for kind in DECLARATIONS)
     return f"for something computed at every step write `{name}[t] = ...`"
+
+
+def _called(value: ast.expr) -> str:
+    """The name of the function that an expression calls, if it does."""
+    return value.func.id if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) else ""

@@ -7,18 +7,61 @@ import unicodedata
 __all__ = ["advice"]
 
 _OPERATORS = {
-    "×": "*", "·": "*", "⋅": "*", "∗": "*", "⊙": "*", "∘": "*", "⊗": "*", "•": "*", "÷": "/", "∕": "/", "−": "-", "–": "-",
-    "—": "-", "‐": "-", "≤": "<=", "≥": ">=", "≠": "!=", "←": "=", "≔": "=", "²": "** 2", "³": "** 3", "½": "0.5",
-    "√": "sqrt(...)", "∑": "sum(...)", "“": '"', "”": '"', "‘": "'", "’": "'", "ₜ": "[t]", "∞": "a finite number",
-    "、": ",", "。": ".", "【": "[", "】": "]",
-}  # fmt: skip
+    "×": "*",
+    "·": "*",
+    "⋅": "*",
+    "∗": "*",
+    "⊙": "*",
+    "∘": "*",
+    "⊗": "*",
+    "•": "*",
+    "÷": "/",
+    "∕": "/",
+    "−": "-",
+    "–": "-",
+    "—": "-",
+    "‐": "-",
+    "≤": "<=",
+    "≥": ">=",
+    "≠": "!=",
+    "←": "=",
+    "≔": "=",
+    "²": "** 2",
+    "³": "** 3",
+    "½": "0.5",
+    "√": "sqrt(...)",
+    "∑": "sum(...)",
+    "“": '"',
+    "”": '"',
+    "‘": "'",
+    "’": "'",
+    "ₜ": "[t]",
+    "∞": "a finite number",
+    "、": ",",
+    "。": ".",
+    "【": "[",
+    "】": "]",
+}
 _GREEK = {
-    "σ": "sigmoid", "λ": "lam", "Σ": "sum(...)", "φ": "phi", "ϕ": "phi",
-    "ε": "epsilon", "ϵ": "epsilon", "θ": "theta", "ϑ": "theta", "∂": "d", "∇": "gradient",
-}  # fmt: skip
+    "σ": "sigmoid",
+    "λ": "lam",
+    "Σ": "sum(...)",
+    "φ": "phi",
+    "ϕ": "phi",
+    "ε": "epsilon",
+    "ϵ": "epsilon",
+    "θ": "theta",
+    "ϑ": "theta",
+    "∂": "d",
+    "∇": "gradient",
+}
 # Letters of other scripts that look like an ASCII letter.
 _LETTERS = dict(
-    zip("аеорсхуһіјѕкмтвнԁԝѵԛɡΑΒΕΖΗΙΚΜΝΟΡΤΥΧоАВЕКМНОРСТУХІЈЅ", "aeopcxyhijskmtBHdwvqgABEZHIKMNOPTYXoABEKMHOPCTYXIJS", strict=True)
+    zip(
+        "аеорсхуһіјѕкмтвнԁԝѵԛɡΑΒΕΖΗΙΚΜΝΟΡΤΥΧоАВЕКМНОРСТУХІЈЅ",
+        "aeopcxyhijskmtBHdwvqgABEZHIKMNOPTYXoABEKMHOPCTYXIJS",
+        strict=True,
+    )
 )
 
 
@@ -34,7 +77,7 @@ def advice(char: str) -> str:
     if plain.isascii() and plain.strip():
         return f"write `{plain}`"
     name = unicodedata.name(char, "")
-    if name.startswith("GREEK SMALL LETTER ") or name.startswith("GREEK CAPITAL LETTER "):
+    if name.startswith(("GREEK SMALL LETTER ", "GREEK CAPITAL LETTER ")):
         word = name.split()[3].lower()
         return f"write `{word if 'SMALL' in name else word.capitalize()}`"
     if not char.strip() or not char.isprintable():

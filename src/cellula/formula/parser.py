@@ -12,7 +12,7 @@ from cellula.errors import FormulaError, Problem, Source, Span
 from cellula.formula.error_table import problem
 from cellula.formula.expressions import ExpressionReader, NotReadable
 from cellula.formula.lines import LogicalLine, split_lines
-from cellula.formula.syntax import Declaration, Equation, Name, Syntax
+from cellula.formula.syntax import Declaration, Equation, Expression, Syntax
 
 __all__ = ["Reading", "parse", "parse_expression", "read"]
 
@@ -20,12 +20,28 @@ TEXT_LIMIT = 65_536  # characters of a whole formula
 _DEPTH_LIMIT = 100  # levels of one expression
 _BROKEN_NAME = re.compile(r"\s*([A-Za-z]\w*)")
 _STATEMENTS = {
-    ast.Import: "`import`", ast.ImportFrom: "`import`", ast.FunctionDef: "a function definition", ast.ClassDef: "a class",
-    ast.AsyncFunctionDef: "a function definition", ast.If: "`if`", ast.For: "`for`", ast.While: "`while`", ast.With: "`with`",
-    ast.Try: "`try`", ast.Return: "`return`", ast.Delete: "`del`", ast.Raise: "`raise`", ast.Assert: "`assert`",
-    ast.Global: "`global`", ast.Nonlocal: "`nonlocal`", ast.Pass: "`pass`", ast.Break: "`break`",
-    ast.Continue: "`continue`", ast.Match: "`match`", ast.Expr: "an expression without `name[t] =`",
-}  # fmt: skip
+    ast.Import: "`import`",
+    ast.ImportFrom: "`import`",
+    ast.FunctionDef: "a function definition",
+    ast.ClassDef: "a class",
+    ast.AsyncFunctionDef: "a function definition",
+    ast.If: "`if`",
+    ast.For: "`for`",
+    ast.While: "`while`",
+    ast.With: "`with`",
+    ast.Try: "`try`",
+    ast.Return: "`return`",
+    ast.Delete: "`del`",
+    ast.Raise: "`raise`",
+    ast.Assert: "`assert`",
+    ast.Global: "`global`",
+    ast.Nonlocal: "`nonlocal`",
+    ast.Pass: "`pass`",
+    ast.Break: "`break`",
+    ast.Continue: "`continue`",
+    ast.Match: "`match`",
+    ast.Expr: "an expression without `name[t] =`",
+}
 
 
 @dataclass(frozen=True)
@@ -79,7 +95,7 @@ def read(text: str | Path, name: str = "<formula>") -> Reading:
     return _Reader(source).read()
 
 
-def parse_expression(text: str) -> object:
+def parse_expression(text: str) -> Expression:
     """Read one expression of the op table (`y * (1 - y)`), where every name stands without an index."""
     tree = ast.parse(text, mode="eval").body
     return ExpressionReader(lambda node: Span(1, node.col_offset, 1, node.end_col_offset or 0), text).read(tree)
@@ -196,7 +212,10 @@ class _Places:
 
     def span(self, node: ast.AST) -> Span:
         row, end_row = getattr(node, "lineno", 1) - 1, (getattr(node, "end_lineno", 1) or 1) - 1
-        column, end = self._column(row, getattr(node, "col_offset", 0)), self._column(end_row, getattr(node, "end_col_offset", 1))
+        column, end = (
+            self._column(row, getattr(node, "col_offset", 0)),
+            self._column(end_row, getattr(node, "end_col_offset", 1)),
+        )
         return Span(self.first + row, column, self.first + end_row, end)
 
     def text(self, node: ast.AST) -> str:

@@ -55,7 +55,11 @@ def _read_setting(declaration: Declaration, declared: Declared) -> None:
     if len(values) == 1 and isinstance(values[0], Number):
         declared.settings[declaration.name] = values[0].value
     else:
-        declared.report(declaration.kind_span, "a setting has one number, its default", f"write `{declaration.name} = setting(0.1)`")
+        declared.report(
+            declaration.kind_span,
+            "a setting has one number, its default",
+            f"write `{declaration.name} = setting(0.1)`",
+        )
 
 
 def _read_sizes(declaration: Declaration, declared: Declared) -> None:
@@ -90,7 +94,11 @@ def _read_blocks(declaration: Declaration, value: Expression, declared: Declared
     if isinstance(value, Number) and value.value == int(value.value) and 1 <= value.value <= _BLOCK_LIMIT:
         declared.blocks[declaration.name] = int(value.value)
     else:
-        declared.report(value.span, "`blocks=` is not a whole number of blocks", f"write a number from 1 to {_BLOCK_LIMIT}, such as `blocks=4`")
+        declared.report(
+            value.span,
+            "`blocks=` is not a whole number of blocks",
+            f"write a number from 1 to {_BLOCK_LIMIT}, such as `blocks=4`",
+        )
 
 
 def _read_init(declaration: Declaration, value: Expression, declared: Declared) -> None:
@@ -99,7 +107,11 @@ def _read_init(declaration: Declaration, value: Expression, declared: Declared) 
         return
     forms = ", ".join(f"`{name}({', '.join(row.arguments)})`" for name, row in INITS.items())
     if not isinstance(value, Apply):
-        declared.report(value.span, "`init=` is neither a number nor a known way to start", f"write a number or one of {forms}")
+        declared.report(
+            value.span,
+            "`init=` is neither a number nor a known way to start",
+            f"write a number or one of {forms}",
+        )
     elif value.operation not in INITS:
         advice = nearest(value.operation, INITS, f"the ways to start are {forms}")
         declared.report(value.operation_span, f"`{value.operation}` is not a known way to start", advice)
@@ -118,6 +130,10 @@ def _read_init_call(declaration: Declaration, call: Apply, declared: Declared) -
         declared.report(call.span, f"`{call.operation}` is for matrices, not for a {declaration.kind}",
                         "write a number, `uniform(low, high)` or `normal(deviation)`")  # fmt: skip
     elif call.operation == "uniform" and numbers[0] > numbers[1]:
-        declared.report(call.span, f"`uniform` from {numbers[0]:g} to {numbers[1]:g} is empty", "put the lower number first")
+        declared.report(
+            call.span,
+            f"`uniform` from {numbers[0]:g} to {numbers[1]:g} is empty",
+            "put the lower number first",
+        )
     else:
         declared.inits[declaration.name] = Init(call.operation, numbers + row.defaults[len(numbers) - least :])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -63,7 +63,7 @@ class Graph:
     def __post_init__(self) -> None:
         known: set[Node] = set()
         for equation in self.equations:
-            for node in walk([equation.value]):
+            for node in _own(equation.value):
                 if node.op == "equation" and node not in known:
                     raise ValueError(f"{self.name}: {equation.name}[t] reads {node.attribute}[t] before it is computed")
             known.add(equation.node)
@@ -75,7 +75,7 @@ class Graph:
 
     @cached_property
     def states(self) -> tuple[State, ...]:
-        """All that a step must remember, shortest lag first, in order of the equations; gaps between lags are filled."""
+        """All that a step must remember, in order of the equations; gaps between lags are filled."""
         longest: dict[str, State] = {}
         for node in self.nodes:
             if isinstance(node.attribute, State):
@@ -140,3 +140,12 @@ class Graph:
                 count *= number
             total += count
         return total
+
+
+def _own(value: Node) -> Iterator[Node]:
+    """The nodes of an expression, down to the named nodes that it reads."""
+    stack = [value]
+    while stack:
+        node = stack.pop()
+        yield node
+        stack += () if node.op == "equation" else node.inputs

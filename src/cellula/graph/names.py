@@ -26,6 +26,7 @@ class Names:
 
     Args:
         equations: name -> its equation, in order.
+        places: name -> which equation it is, from 0.
         parameters: name of every parameter and setting -> where it is first used.
         matrices: those that stand right of `@`.
         declarations: name -> its declaration.
@@ -33,6 +34,7 @@ class Names:
     """
 
     equations: dict[str, Equation] = field(default_factory=dict)
+    places: dict[str, int] = field(default_factory=dict)
     parameters: dict[str, Span] = field(default_factory=dict)
     matrices: set[str] = field(default_factory=set)
     declarations: dict[str, Declaration] = field(default_factory=dict)
@@ -60,7 +62,12 @@ def collect_names(reading: Reading) -> Names:
     names = Names()
     _collect_declarations(reading, names)
     _collect_equations(reading, names)
-    bare = {node.name for equation in reading.syntax.equations for node in _nodes(equation.expression) if isinstance(node, Name)}
+    bare = {
+        node.name
+        for equation in reading.syntax.equations
+        for node in _nodes(equation.expression)
+        if isinstance(node, Name)
+    }
     for index, equation in enumerate(reading.syntax.equations):
         for node in _nodes(equation.expression):
             _check(node, index, names, reading, bare)
@@ -92,7 +99,9 @@ def _collect_declarations(reading: Reading, names: Names) -> None:
     for declaration in reading.syntax.declarations:
         name, taken = declaration.name, _taken(declaration.name)
         if taken:
-            names.problems.append(problem("name-taken", declaration.name_span, name=name, what=taken, suggestion=f"{name}_1"))
+            names.problems.append(
+                problem("name-taken", declaration.name_span, name=name, what=taken, suggestion=f"{name}_1")
+            )
         elif name in names.declarations:
             first = Note("first declared here", names.declarations[name].name_span)
             names.problems.append(problem("declared-twice", declaration.name_span, (first,), name=name))
@@ -101,17 +110,20 @@ def _collect_declarations(reading: Reading, names: Names) -> None:
 
 
 def _collect_equations(reading: Reading, names: Names) -> None:
-    for equation in reading.syntax.equations:
+    for index, equation in enumerate(reading.syntax.equations):
         name, taken = equation.name, _taken(equation.name)
         if name in names.declarations:
             taken = f"declared as a {names.declarations[name].kind}"
         if taken:
-            names.problems.append(problem("name-taken", equation.name_span, name=name, what=taken, suggestion=f"{name}_1"))
+            names.problems.append(
+                problem("name-taken", equation.name_span, name=name, what=taken, suggestion=f"{name}_1")
+            )
         if name in names.equations:
             first = Note("first assigned here", names.equations[name].name_span)
             names.problems.append(problem("assigned-twice", equation.name_span, (first,), name=name))
         else:
             names.equations[name] = equation
+            names.places[name] = index
 
 
 def _check(node: Expression, index: int, names: Names, reading: Reading, bare: set[str]) -> None:
@@ -128,8 +140,7 @@ def _check_read(node: Read, index: int, names: Names, reading: Reading, bare: se
     if name == "x" or name in reading.broken:
         return
     if name in known:
-        order = [equation.name for equation in reading.syntax.equations]
-        if node.lag == 0 and order.index(name) >= index:
+        if node.lag == 0 and names.places[name] >= index:
             note = Note("computed here", known[name].name_span)
             names.problems.append(problem("used-before", node.span, (note,), name=name))
         return
@@ -139,9 +150,13 @@ def _check_read(node: Read, index: int, names: Names, reading: Reading, bare: se
         names.parameters.setdefault(name, node.span)
     elif node.lag:
         advice = nearest(name, known, f"add an equation `{name}[t] = ...`")
-        names.problems.append(problem("unassigned-state", node.span, text=lag_text(name, node.lag), name=name, help=advice))
+        names.problems.append(
+            problem("unassigned-state", node.span, text=lag_text(name, node.lag), name=name, help=advice)
+        )
     else:
-        advice = nearest(name, [*known, "x"], f"add an equation `{name}[t] = ...` above, or write `{name}` for a parameter")
+        advice = nearest(
+            name, [*known, "x"], f"add an equation `{name}[t] = ...` above, or write `{name}` for a parameter"
+        )
         names.problems.append(problem("unknown-node", node.span, name=name, help=advice))
 
 
@@ -175,7 +190,14 @@ def _check_apply(node: Apply, names: Names) -> None:
         count = str(op.required) if op.required == len(op.arguments) else f"{op.required} to {len(op.arguments)}"
         expected = f"{count} argument{'s' if len(op.arguments) > 1 else ''}"
         names.problems.append(
-            problem("arity", node.span, name=op.name, expected=expected, given=given, help=f"`{op.name}({', '.join(words)})`")
+            problem(
+                "arity",
+                node.span,
+                name=op.name,
+                expected=expected,
+                given=given,
+                help=f"`{op.name}({', '.join(words)})`",
+            )
         )
         return
     for argument, value in zip(op.arguments, node.arguments, strict=False):
@@ -192,13 +214,21 @@ def _check_number(op: str, argument: Argument, value: Expression, names: Names) 
     if number is None:
         names.problems.append(problem("needs-number", value.span, argument=argument.name, name=op))
     elif not argument.low <= number <= argument.high:
-        values = {"argument": argument.name, "name": op, "value": f"{number:g}", "low": f"{argument.low:g}", "high": f"{argument.high:g}"}
+        values = {
+            "argument": argument.name,
+            "name": op,
+            "value": f"{number:g}",
+            "low": f"{argument.low:g}",
+            "high": f"{argument.high:g}",
+        }
         names.problems.append(problem("out-of-range", value.span, **values))
 
 
 def _check_whole(reading: Reading, names: Names) -> None:
     """What concerns the formula as a whole; not asked where a part of it could not be read."""
-    for name in [name for name in names.parameters if name in names.matrices or names.kind(name) in ("matrix", "diagonal")]:
+    for name in [
+        name for name in names.parameters if name in names.matrices or names.kind(name) in ("matrix", "diagonal")
+    ]:
         _check_kind(reading, names, name)
     if reading.broken or reading.problems:
         return

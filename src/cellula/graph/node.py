@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
-from cellula.graph.ops import OPS
+from cellula.graph.ops import OPS, Draw
 
 __all__ = [
     "Constant", "DrawMask", "Init", "Input", "Node", "Parameter", "Setting", "Size", "State",
@@ -100,6 +100,13 @@ class DrawMask:
     number: int
     op: str
     size: Size
+
+    @property
+    def draw(self) -> Draw:
+        """How it is drawn."""
+        draw = OPS[self.op].draw
+        assert draw is not None
+        return draw
 
 
 Leaf = Input | State | Parameter | Setting | Constant | DrawMask

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from cellula.errors import Note, Problem, Span
 from cellula.formula.error_table import problem
@@ -107,11 +108,16 @@ class _Inference:
     def _single_numbers(self) -> set[str]:
         """The equations whose value is one number: found by dropping all that must be vectors."""
         single = {name for name, equation in self.names.equations.items() if equation.size is None}
-        while True:
-            kept = {name for name in single if self._is_single(self.names.equations[name].expression, single)}
-            if kept == single:
-                return single
-            single = kept
+        order, changed = list(self.names.equations.values()), True
+        while changed:
+            # Back and forth over the equations, so that long chains settle in a few rounds.
+            order.reverse()
+            changed = False
+            for equation in order:
+                if equation.name in single and not self._is_single(equation.expression, single):
+                    single.discard(equation.name)
+                    changed = True
+        return single
 
     def _is_single(self, expression: Expression, single: set[str]) -> bool:
         if isinstance(expression, Number):
@@ -153,8 +159,9 @@ class _Inference:
 
     def _product(self, node: Apply) -> _Variable:
         left, right = self._size(node.arguments[0]), node.arguments[1]
-        sizes = self.parameters.get(right.name, ()) if isinstance(right, Name) else ()
-        if not sizes or self.names.kind(right.name) not in ("matrix", "diagonal"):  # type: ignore[union-attr]
+        name = right.name if isinstance(right, Name) else ""
+        sizes = self.parameters.get(name, ())
+        if not sizes or self.names.kind(name) not in ("matrix", "diagonal"):
             return _Variable()
         if left is None:
             self.result.problems.append(problem("needs-vector", node.arguments[0].span, name="@"))
@@ -170,7 +177,7 @@ class _Inference:
 
     def _elementwise(self, node: Apply, sizes: list[_Variable | None]) -> _Variable | None:
         vectors = [(size, argument) for size, argument in zip(sizes, node.arguments, strict=True) if size is not None]
-        for (one, first), (other, second) in zip(vectors, vectors[1:], strict=False):
+        for (one, first), (other, second) in pairwise(vectors):
             self._unify(one, other, first.span, second.span)
         return vectors[0][0] if vectors else None
 

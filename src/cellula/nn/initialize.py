@@ -32,8 +32,8 @@ _FILL: dict[str, Callable[..., object]] = {
 def default_init(graph: Graph, parameter: Parameter) -> Init:
     """How a parameter starts whose formula does not say.
 
-    Matrices that lead from the past to a value of the same size start orthogonal, other matrices after Glorot and Bengio;
-    a recurrent diagonal starts uniform in -1..1, vectors and scalars start at 0.
+    Matrices that lead from the past to a value of the same size start orthogonal, other matrices after Glorot and
+    Bengio; a recurrent diagonal starts uniform in -1..1, vectors and scalars start at 0.
     """
     if parameter.kind == "diagonal":
         return Init("uniform", (-1.0, 1.0))

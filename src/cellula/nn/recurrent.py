@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from cellula.backends import compile
-from cellula.backends.reference import ReferenceProgram, Result
-from cellula.cells.catalogue import cells, load_cell
+from cellula.backends.reference import Result
+from cellula.cells.catalogue import load_cell
 from cellula.errors import UsageError
 from cellula.graph.graph import Graph
 from cellula.graph.names import nearest
-from cellula.nn.initialize import initialize
+from cellula.nn.direction import Direction, run_backward, run_forward
 from cellula.plan.plan import make_plan
 from cellula.printers.formula import print_formula
 
@@ -27,16 +27,11 @@ INITIAL_STATES = ("zero", "learned")
 
 
 @cache
-def _program(graph: Graph) -> ReferenceProgram:
-    return compile(make_plan(graph))
-
-
-@cache
 def _state_type(name: str, fields: tuple[str, ...]) -> type:
     """The named tuple of a cell's state; torch's pytrees know named tuples, so vmap and compile do too."""
-    made = namedtuple("State", fields)  # noqa: PYI024 - the fields are only known here
+    made = namedtuple("State", fields)
     made.__doc__ = f"The state of {name}: {', '.join(fields) or 'nothing'}; each [L*D, B, H]."
-    made.__reduce__ = lambda self: (_restore_state, (name, fields, tuple(self)))  # type: ignore[method-assign]
+    made.__reduce__ = lambda self: (_restore_state, (name, fields, tuple(self)))
     return made
 
 
@@ -55,7 +50,7 @@ class Recurrent(nn.Module):
         bidirectional: also run each layer from the end; outputs are joined along the units.
         dropout: share of each layer's output, save the last one's, that is set to 0 while training.
         batch_first: inputs and outputs are [B, T, ...] instead of [T, B, ...]; states are not concerned.
-        initial_state: `"zero"`, or `"learned"`: one learned start per layer and direction, used where no state is given.
+        initial_state: `"zero"`, or `"learned"`: a learned start per layer and direction, used where no state is given.
         device, dtype: of the parameters.
         **settings: the formula's own settings (`leak=0.3`) and sizes (`proj=32`).
 
@@ -94,7 +89,10 @@ class Recurrent(nn.Module):
         super().__init__()
         self.graph = load_cell(cell)
         self.cell = cell
-        self.input_size, self.hidden_size = _count(input_size, "input_size"), _count(hidden_size, "hidden_size")
+        self.input_size, self.hidden_size = (
+            _count(input_size, "input_size"),
+            _count(hidden_size, "hidden_size"),
+        )
         self.num_layers, self.bidirectional = _count(num_layers, "num_layers"), bool(bidirectional)
         if not 0.0 <= dropout < 1.0:
             raise UsageError(f"dropout is {dropout!r}; write a share from 0 up to, not including, 1")
@@ -103,12 +101,13 @@ class Recurrent(nn.Module):
         self.dropout, self.batch_first, self.initial_state = float(dropout), bool(batch_first), initial_state
         self.settings, self.sizes = _split_settings(self.graph, settings)
         self.directions = 2 if bidirectional else 1
+        program = compile(make_plan(self.graph))
         self.layers = nn.ModuleList()
         for layer in range(self.num_layers):
             size = self.input_size if layer == 0 else self.output_size
             sizes = {"input": size, "hidden": self.hidden_size, **self.sizes}
             for _ in range(self.directions):
-                self.layers.append(_Direction(self.graph, sizes, initial_state == "learned", device, dtype))
+                self.layers.append(Direction(program, sizes, initial_state == "learned", device, dtype))
         self.reset_parameters()
 
     @property
@@ -177,7 +176,7 @@ class Recurrent(nn.Module):
             outputs = []
             for side in range(self.directions):
                 number = layer * self.directions + side
-                run = _backward if side else _forward
+                run = run_backward if side else run_forward
                 results.append(run(self.layers[number], x, starts[number], self.settings, alive, record))
                 outputs.append(results[-1].output)
             x = torch.cat(outputs, -1) if self.bidirectional else outputs[0]
@@ -218,15 +217,21 @@ class Recurrent(nn.Module):
     def __repr__(self) -> str:
         cell = self.cell if isinstance(self.cell, str | Path) else self.graph.name
         parts = [repr(str(cell)), str(self.input_size), str(self.hidden_size)]
-        defaults = {"num_layers": 1, "bidirectional": False, "dropout": 0.0, "batch_first": False, "initial_state": "zero"}
+        defaults = {
+            "num_layers": 1,
+            "bidirectional": False,
+            "dropout": 0.0,
+            "batch_first": False,
+            "initial_state": "zero",
+        }
         parts += [f"{name}={getattr(self, name)!r}" for name, value in defaults.items() if getattr(self, name) != value]
         changed = {s.name: self.settings[s.name] for s in self.graph.settings if self.settings[s.name] != s.default}
         parts += [f"{name}={value!r}" for name, value in {**changed, **self.sizes}.items()]
         return f"Recurrent({', '.join(parts)})"
 
-    def _all(self) -> Iterator[_Direction]:
+    def _all(self) -> Iterator[Direction]:
         for direction in self.layers:
-            assert isinstance(direction, _Direction)
+            assert isinstance(direction, Direction)
             yield direction
 
     @property
@@ -257,7 +262,9 @@ class Recurrent(nn.Module):
         if isinstance(state, Mapping):
             state = self.state(**state)
         if not isinstance(state, tuple) or len(state) != len(self.state_names):
-            raise UsageError(f"the state of {self.graph.name} is {_listed(self.state_names)}, not {type(state).__name__}")
+            raise UsageError(
+                f"the state of {self.graph.name} is {_listed(self.state_names)}, not {type(state).__name__}"
+            )
         starts = []
         for number, direction in enumerate(self._all()):
             start = {}
@@ -271,81 +278,13 @@ class Recurrent(nn.Module):
         return starts
 
 
-class _Direction(nn.Module):
-    """The parameters of one layer in one direction."""
-
-    def __init__(
-        self, graph: Graph, sizes: Mapping[str, int], learned: bool, device: Any, dtype: torch.dtype | None
-    ) -> None:
-        super().__init__()
-        self.graph, self.all_sizes = graph, dict(sizes)
-        self.state_sizes = {s.slot: 1 if s.size is None else sizes[s.size] for s in graph.states}
-        taken = set(dir(nn.Module)) | {"graph", "all_sizes", "state_sizes", "attributes", "start", "tensors"}
-        # A parameter named like a part of torch's modules gets an underscore there.
-        self.attributes = {p.name: p.name + "_" * (p.name in taken) for p in graph.parameters}
-        for parameter in graph.parameters:
-            tensor = torch.empty(graph.shape(parameter, sizes), device=device, dtype=dtype)
-            self.register_parameter(self.attributes[parameter.name], nn.Parameter(tensor))
-        self.initial = nn.ParameterDict()
-        if learned:
-            for name, size in self.state_sizes.items():
-                self.initial[f"{name}_0"] = nn.Parameter(torch.empty(size, device=device, dtype=dtype))
-
-    def reset_parameters(self) -> None:
-        tensors = self.tensors()
-        for parameter in self.graph.parameters:
-            initialize(self.graph, parameter, tensors[parameter.name])
-        for tensor in self.initial.values():
-            nn.init.zeros_(tensor)
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {name: getattr(self, attribute) for name, attribute in self.attributes.items()}
-
-    def start(self, x: Tensor) -> dict[str, Tensor]:
-        """The initial state for the rows of x."""
-        if self.initial:
-            return {name: self.initial[f"{name}_0"].expand(x.shape[1], -1) for name in self.state_sizes}
-        return {name: x.new_zeros(x.shape[1], size) for name, size in self.state_sizes.items()}
-
-
-def _forward(
-    layer: nn.Module, x: Tensor, start: dict[str, Tensor], settings: Mapping[str, float], alive: Tensor | None,
-    record: tuple[str, ...],
-) -> Result:  # fmt: skip
-    assert isinstance(layer, _Direction)
-    if alive is not None:
-        # What lies behind the end may hold anything, NaN too, and must not reach a product.
-        x = torch.where(alive, x, torch.zeros_like(x))
-    return _program(layer.graph)(
-        x, start, layer.tensors(), settings, layer.all_sizes, alive=alive, training=layer.training, record=record
-    )
-
-
-def _backward(
-    layer: nn.Module, x: Tensor, start: dict[str, Tensor], settings: Mapping[str, float], alive: Tensor | None,
-    record: tuple[str, ...],
-) -> Result:  # fmt: skip
-    """Run from every row's last step to its first; results are in the order of the input."""
-    result = _forward(layer, _reversed(x, alive), start, settings, alive, record)
-    recorded = {name: _reversed(value, alive) for name, value in result.recorded.items()}
-    return Result(_reversed(result.output, alive), result.state, recorded)
-
-
-def _reversed(x: Tensor, alive: Tensor | None) -> Tensor:
-    """Each row back to front, within its own length."""
-    if alive is None:
-        return x.flip(0)
-    steps = torch.arange(x.shape[0], device=x.device)[:, None]
-    last = alive.sum(0).transpose(0, 1) - 1  # [1, B]
-    order = torch.where(steps <= last, last - steps, steps)  # [T, B]
-    return x.gather(0, order.unsqueeze(-1).expand_as(x))
-
-
 def _alive(lengths: Tensor | Sequence[int], x: Tensor) -> Tensor:
     """Which rows still run at which step [T, B, 1]."""
     given = torch.as_tensor(lengths, device=x.device)
     if given.shape != x.shape[1:2] or given.is_floating_point():
-        raise UsageError(f"lengths holds one whole number for each of the {x.shape[1]} rows, not {list(given.shape)} of {given.dtype}")
+        raise UsageError(
+            f"lengths holds a whole number for each of the {x.shape[1]} rows, not {list(given.shape)} of {given.dtype}"
+        )
     wrong = [int(n) for n in given.tolist() if not 0 <= n <= x.shape[0]]
     if wrong:
         raise UsageError(f"lengths holds {wrong[0]}, but the rows have 0 to {x.shape[0]} steps")

@@ -20,7 +20,7 @@ class Mask:
     rate: Node
 
     @property
-    def draw(self) -> DrawMask:
+    def leaf(self) -> DrawMask:
         """What is to be drawn."""
         assert isinstance(self.node.attribute, DrawMask)
         return self.node.attribute
@@ -90,8 +90,8 @@ def make_plan(graph: Graph) -> Plan:
     """
     # Ops that draw become arithmetic with a mask, so that no back end needs to know them.
     masks: dict[Node, Mask] = {}
-    drawing = [node for node in graph.nodes if node.op in OPS and OPS[node.op].draw is not None]
-    done = expand([equation.node for equation in graph.equations], lambda node: node.op in OPS and OPS[node.op].draw is not None)
+    drawing = [node for node in graph.nodes if _draws(node)]
+    done = expand([equation.node for equation in graph.equations], _draws)
     equations = tuple((equation.name, done[equation.node]) for equation in graph.equations)
     nodes = walk(node for _, node in equations)
     for node in nodes:
@@ -100,8 +100,14 @@ def make_plan(graph: Graph) -> Plan:
             masks[node] = Mask(node, origin.inputs[-1])
     updates = _updates(graph, dict(equations))
     stage = _stages(nodes, [node for _, node in updates])
-    lists = [tuple(node for node in nodes if node.op != "leaf" and stage[node] == number) for number in range(4)]
-    return Plan(graph, *lists, equations, updates, tuple(masks.values()))
+    once, before, loop, after = (
+        tuple(node for node in nodes if node.op != "leaf" and stage[node] == number) for number in range(4)
+    )
+    return Plan(graph, once, before, loop, after, equations, updates, tuple(masks.values()))
+
+
+def _draws(node: Node) -> bool:
+    return node.op in OPS and OPS[node.op].draw is not None
 
 
 def _updates(graph: Graph, equations: dict[str, Node]) -> tuple[tuple[str, Node], ...]:

@@ -1,0 +1,93 @@
+"""One layer of a cell in one direction: its parameters, its start, and the way through time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cellula.backends.reference import ReferenceProgram, Result
+from cellula.nn.initialize import initialize
+
+__all__ = ["Direction", "run_backward", "run_forward"]
+
+
+class Direction(nn.Module):
+    """The parameters of one layer in one direction."""
+
+    def __init__(
+        self, program: ReferenceProgram, sizes: Mapping[str, int], learned: bool, device: Any, dtype: torch.dtype | None
+    ) -> None:
+        super().__init__()
+        graph = program.plan.graph
+        self.program, self.all_sizes = program, dict(sizes)
+        self.state_sizes = {s.slot: 1 if s.size is None else sizes[s.size] for s in graph.states}
+        taken = {*dir(nn.Module), *vars(self), *dir(Direction), "attributes", "initial"}
+        # A parameter named like a part of torch's modules gets an underscore there.
+        self.attributes = {p.name: p.name + "_" * (p.name in taken) for p in graph.parameters}
+        for parameter in graph.parameters:
+            tensor = torch.empty(graph.shape(parameter, sizes), device=device, dtype=dtype)
+            self.register_parameter(self.attributes[parameter.name], nn.Parameter(tensor))
+        self.initial = nn.ParameterDict()
+        if learned:
+            for name, size in self.state_sizes.items():
+                self.initial[f"{name}_0"] = nn.Parameter(torch.empty(size, device=device, dtype=dtype))
+
+    def reset_parameters(self) -> None:
+        tensors = self.tensors()
+        graph = self.program.plan.graph
+        for parameter in graph.parameters:
+            initialize(graph, parameter, tensors[parameter.name])
+        for tensor in self.initial.values():
+            nn.init.zeros_(tensor)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {name: getattr(self, attribute) for name, attribute in self.attributes.items()}
+
+    def start(self, x: Tensor) -> dict[str, Tensor]:
+        """The initial state for the rows of x."""
+        if self.initial:
+            return {name: self.initial[f"{name}_0"].expand(x.shape[1], -1) for name in self.state_sizes}
+        return {name: x.new_zeros(x.shape[1], size) for name, size in self.state_sizes.items()}
+
+
+def run_forward(
+    layer: nn.Module, x: Tensor, start: dict[str, Tensor], settings: Mapping[str, float], alive: Tensor | None,
+    record: tuple[str, ...],
+) -> Result:  # fmt: skip
+    assert isinstance(layer, Direction)
+    if alive is not None:
+        # What lies behind the end may hold anything, NaN too, and must not reach a product.
+        x = torch.where(alive, x, torch.zeros_like(x))
+    return layer.program(
+        x,
+        start,
+        layer.tensors(),
+        settings,
+        layer.all_sizes,
+        alive=alive,
+        training=layer.training,
+        record=record,
+    )
+
+
+def run_backward(
+    layer: nn.Module, x: Tensor, start: dict[str, Tensor], settings: Mapping[str, float], alive: Tensor | None,
+    record: tuple[str, ...],
+) -> Result:  # fmt: skip
+    """Run from every row's last step to its first; results are in the order of the input."""
+    result = run_forward(layer, _reversed(x, alive), start, settings, alive, record)
+    recorded = {name: _reversed(value, alive) for name, value in result.recorded.items()}
+    return Result(_reversed(result.output, alive), result.state, recorded)
+
+
+def _reversed(x: Tensor, alive: Tensor | None) -> Tensor:
+    """Each row back to front, within its own length."""
+    if alive is None:
+        return x.flip(0)
+    steps = torch.arange(x.shape[0], device=x.device)[:, None]
+    last = alive.sum(0).transpose(0, 1) - 1  # [1, B]
+    order = torch.where(steps <= last, last - steps, steps)  # [T, B]
+    return x.gather(0, order.unsqueeze(-1).expand_as(x))
