@@ -49,7 +49,8 @@ SPELLING: dict[str, Callable[..., Tensor]] = {
     "softplus": torch.nn.functional.softplus,
     "gelu": torch.nn.functional.gelu,
     "silu": torch.nn.functional.silu,
-    "hard_sigmoid": torch.nn.functional.hardsigmoid,
+    # torch.nn.functional.hardsigmoid multiplies its gradient by 1/6 in single precision, whatever the type.
+    "hard_sigmoid": lambda a: torch.clamp(a / 6 + 0.5, 0.0, 1.0),
     "softsign": torch.nn.functional.softsign,
     "sum": lambda a: a.sum(-1, keepdim=True),
     "mean": lambda a: a.mean(-1, keepdim=True),

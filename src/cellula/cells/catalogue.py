@@ -53,9 +53,12 @@ def load_cell(cell: str | Path | Graph) -> Graph:
         raise UsageError(f"a cell is a name, a path, a formula or a graph, not {type(cell).__name__} {cell!r}")
     if cell in cells():
         return _shipped(cell)
-    if "[t]" in cell or "\n" in cell or "=" in cell:
+    formula = "[t]" in cell or "\n" in cell
+    if not formula and cell.endswith(".cell"):
+        return build(Path(cell))
+    if formula or "=" in cell:
         return build(cell)
-    if cell.endswith(".cell") or "/" in cell or "\\" in cell:
+    if "/" in cell or "\\" in cell:
         return build(Path(cell))
     advice = nearest(cell, cells(), f"the cells are {', '.join(cells())}")
     raise UsageError(f"there is no cell {cell!r}: {advice} A file of your own ends in .cell, a formula has [t] in it.")

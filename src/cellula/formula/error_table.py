@@ -340,6 +340,11 @@ ERRORS: dict[str, ErrorKind] = {
         "give it a node such as `h[t-1]`, or drop it",
         ("h[t] = x[t] * sum(2)", "h[t] = 2 @ W", "a = scalar()\nh[t] = x[t] + softmax(a)"),
     ),
+    "needs-single": ErrorKind(
+        "`{name}` repeats a single number for every unit, but this has units of its own",
+        "give it a single number, such as `mean(h[t-1])`, or drop it",
+        ("h[t]: hidden = expand(x[t], h[t-1])",),
+    ),
     "needs-number": ErrorKind(
         "`{argument}` of `{name}` must be a number or a setting",
         "write a number, or declare one: `{argument} = setting(0.1)`",

@@ -72,7 +72,7 @@ class _Scanner:
     def scan(self) -> _Scanner:
         while self.position < len(self.text):
             self._one()
-        self._end_statement(closing=True)
+        self._end_statement()
         return self
 
     def _one(self) -> None:
@@ -126,9 +126,19 @@ class _Scanner:
         span = self._span(start, self.position)
         self._report("non-ascii", span, char=char, code=f"{ord(char):04X}", name=name, help=advice(char))
 
+    def _unreadable(self) -> None:
+        """Report a character that cannot stand even in a comment or a string."""
+        code = ord(self.text[self.position])
+        if code == 0 or 0xD800 <= code <= 0xDFFF:
+            span = self._span(self.position, self.position + 1)
+            self._report("invalid-character", span, code=f"{code:04X}")
+
     def _comment(self) -> None:
-        end = self.text.find("\n", self.position)
+        start, end = self.position, self.text.find("\n", self.position)
         end = len(self.text) if end < 0 else end
+        for self.position in range(start, end):
+            self._unreadable()
+        self.position = start
         self.comments.append(self.text[self.position + 1 : end].strip())
         self.position = end
 
@@ -142,6 +152,7 @@ class _Scanner:
             char = self.text[self.position]
             if char == "\n" and not triple:
                 break
+            self._unreadable()
             # A backslash protects the next character, a line break inside triple quotes too.
             step = 2 if char == "\\" and self.text[self.position + 1 : self.position + 2] not in ("\n", "") else 1
             self.position += step
@@ -161,7 +172,7 @@ class _Scanner:
         if self.brackets and not self._next_statement():
             self._advance_line()
             return
-        self._end_statement(closing=False)
+        self._end_statement()
         self._advance_line()
         self._begin()
 
@@ -169,10 +180,11 @@ class _Scanner:
         """Whether the open brackets are given up here, because a new statement starts on the next line."""
         return self.broken or (self.resynchronise and bool(_STATEMENT.match(self.text, self.position + 1)))
 
-    def _end_statement(self, *, closing: bool) -> None:
+    def _end_statement(self) -> None:
+        # Another mistake may have ended the statement before the end of the text did.
+        self.unclosed = self.unclosed or bool(self.brackets)
         if self.brackets and not self.broken:
             char, span = self.brackets[-1]
-            self.unclosed = self.unclosed or closing
             self._report("bracket", span, bracket=char, what="is never closed", help="close it where its content ends")
         text = self.text[self.start : self.position]
         if not self.has_code:

@@ -107,11 +107,12 @@ def _file_text(path: Path) -> str:
     try:
         with path.open("rb") as file:
             data = file.read(4 * TEXT_LIMIT + 1)
-        return data.decode("utf-8")
+        # A text that is cut here is too long anyway, even if the cut goes through a character.
+        return data.decode("utf-8", errors="strict" if len(data) <= 4 * TEXT_LIMIT else "replace")
     except UnicodeDecodeError as error:
         found = problem("not-text", start, byte=error.start)
-    except OSError as error:
-        found = problem("not-readable", start, reason=error.strerror or str(error))
+    except (OSError, ValueError) as error:
+        found = problem("not-readable", start, reason=getattr(error, "strerror", None) or str(error))
     raise FormulaError((found,), Source("", str(path)))
 
 

@@ -17,6 +17,8 @@ __all__ = ["Names", "collect_names", "nearest"]
 
 # The sizes that every cell may use without naming them.
 COMMON_SIZES = ("input", "hidden")
+# How many mistakes of a text get the advice of the nearest name.
+_ADVISED = 40
 _RESERVED = {"t": "the step", "x": "the input"}
 
 
@@ -55,6 +57,11 @@ def nearest(name: str, known: Iterable[str], otherwise: str) -> str:
     """`did you mean ...?` if a known name is near, else the advice given."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"did you mean `{found[0]}`?" if found else otherwise
+
+
+def _advise(names: Names, name: str, known: Iterable[str], otherwise: str) -> str:
+    """The nearest name, but not for hundreds of mistakes: comparing thousands of names takes minutes."""
+    return nearest(name, known, otherwise) if len(names.problems) < _ADVISED else otherwise
 
 
 def collect_names(reading: Reading) -> Names:
@@ -149,12 +156,12 @@ def _check_read(node: Read, index: int, names: Names, reading: Reading, bare: se
         names.problems.append(problem("parameter-with-index", node.span, name=name, what=what))
         names.parameters.setdefault(name, node.span)
     elif node.lag:
-        advice = nearest(name, known, f"add an equation `{name}[t] = ...`")
+        advice = _advise(names, name, known, f"add an equation `{name}[t] = ...`")
         names.problems.append(
             problem("unassigned-state", node.span, text=lag_text(name, node.lag), name=name, help=advice)
         )
     else:
-        advice = nearest(
+        advice = _advise(names,
             name, [*known, "x"], f"add an equation `{name}[t] = ...` above, or write `{name}` for a parameter"
         )
         names.problems.append(problem("unknown-node", node.span, name=name, help=advice))
@@ -179,7 +186,7 @@ def _check_apply(node: Apply, names: Names) -> None:
     if node.operation not in OPS:
         known = [name for name, op in OPS.items() if op.symbol is None]
         otherwise = "the functions are " + ", ".join(f"`{name}`" for name in sorted(known))
-        advice = nearest(node.operation, known, otherwise)
+        advice = _advise(names, node.operation, known, otherwise)
         if node.operation in DECLARATIONS:
             advice = f"declare it on a line of its own: `name = {node.operation}(...)`"
         names.problems.append(problem("unknown-function", node.operation_span, name=node.operation, help=advice))
@@ -226,10 +233,8 @@ def _check_number(op: str, argument: Argument, value: Expression, names: Names) 
 
 def _check_whole(reading: Reading, names: Names) -> None:
     """What concerns the formula as a whole; not asked where a part of it could not be read."""
-    for name in [
-        name for name in names.parameters if name in names.matrices or names.kind(name) in ("matrix", "diagonal")
-    ]:
-        _check_kind(reading, names, name)
+    for equation in reading.syntax.equations:
+        _check_kinds(_nodes(equation.expression), names)
     if reading.broken or reading.problems:
         return
     output = names.output()
@@ -248,19 +253,15 @@ def _check_whole(reading: Reading, names: Names) -> None:
             names.problems.append(problem("unused-node", equation.name_span, name=name))
 
 
-def _check_kind(reading: Reading, names: Names, name: str) -> None:
+def _check_kinds(nodes: list[Expression], names: Names) -> None:
     """A matrix stands right of `@` only, and nothing else does."""
-    kind = names.kind(name)
-    for equation in reading.syntax.equations:
-        nodes = _nodes(equation.expression)
-        right = {id(n.arguments[1]) for n in nodes if isinstance(n, Apply) and n.operation == "matmul"}
-        for node in nodes:
-            if not isinstance(node, Name) or node.name != name:
-                continue
-            if id(node) in right and kind not in ("matrix", "diagonal"):
-                names.problems.append(problem("kind-conflict", node.span, name=name, used="a matrix", kind=f"a {kind}"))
-            elif id(node) not in right:
-                names.problems.append(problem("kind-conflict", node.span, name=name, used="a vector", kind=f"a {kind}"))
+    right = {id(n.arguments[1]) for n in nodes if isinstance(n, Apply) and n.operation == "matmul"}
+    for node in nodes:
+        if not isinstance(node, Name) or node.name not in names.parameters:
+            continue
+        kind, used = names.kind(node.name), "a matrix" if id(node) in right else "a vector"
+        if (kind in ("matrix", "diagonal")) != (used == "a matrix"):
+            names.problems.append(problem("kind-conflict", node.span, name=node.name, used=used, kind=f"a {kind}"))
 
 
 def _reached(names: Names, output: str | None) -> set[str]:

@@ -129,7 +129,7 @@ class _Inference:
         shape = OPS[expression.operation].shape if expression.operation in OPS else "normalize"
         if shape == "reduce":
             return True
-        return shape == "elementwise" and all(self._is_single(a, single) for a in expression.arguments)
+        return shape in ("elementwise", "expand") and all(self._is_single(a, single) for a in expression.arguments)
 
     def _size(self, expression: Expression) -> _Variable | None:
         """The size of an expression, None for a single number; unifies on the way."""
@@ -146,8 +146,14 @@ class _Inference:
         sizes = [self._size(argument) for argument in expression.arguments]
         if shape in ("reduce", "normalize"):
             return self._over_units(expression, sizes[0] if sizes else None, shape)
-        if shape in ("unknown", "expand"):
-            return sizes[-1] if shape == "expand" and sizes else _Variable()
+        if shape == "unknown":
+            return _Variable()
+        if shape == "expand":
+            if sizes[:1] not in ([], [None]):
+                self.result.problems.append(
+                    problem("needs-single", expression.arguments[0].span, name=expression.operation)
+                )
+            return sizes[-1] if sizes else _Variable()
         return self._elementwise(expression, sizes)
 
     def _read(self, node: Read) -> _Variable | None:

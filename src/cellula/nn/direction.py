@@ -26,7 +26,13 @@ class Direction(nn.Module):
         self.state_sizes = {s.slot: 1 if s.size is None else sizes[s.size] for s in graph.states}
         taken = {*dir(nn.Module), *vars(self), *dir(Direction), "attributes", "initial"}
         # A parameter named like a part of torch's modules gets an underscore there.
-        self.attributes = {p.name: p.name + "_" * (p.name in taken) for p in graph.parameters}
+        self.attributes: dict[str, str] = {}
+        for parameter in graph.parameters:
+            attribute = parameter.name
+            while attribute in taken:
+                attribute += "_"
+            self.attributes[parameter.name] = attribute
+            taken.add(attribute)
         for parameter in graph.parameters:
             tensor = torch.empty(graph.shape(parameter, sizes), device=device, dtype=dtype)
             self.register_parameter(self.attributes[parameter.name], nn.Parameter(tensor))
@@ -59,8 +65,10 @@ def run_forward(
 ) -> Result:  # fmt: skip
     assert isinstance(layer, Direction)
     if alive is not None:
-        # What lies behind the end may hold anything, NaN too, and must not reach a product.
-        x = torch.where(alive, x, torch.zeros_like(x))
+        # What lies behind the end may hold anything, NaN too, and must not reach a product. The row's first step stands
+        # for it: where a formula divides or takes a logarithm, 0 would make gradients NaN.
+        first = torch.where(alive[:1], x[:1], torch.ones_like(x[:1]))
+        x = torch.where(alive, x, first)
     return layer.program(
         x,
         start,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import namedtuple
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,12 @@ from torch import Tensor, nn
 
 from cellula.backends import compile
 from cellula.backends.reference import Result
-from cellula.cells.catalogue import load_cell
+from cellula.cells.catalogue import cells, load_cell
 from cellula.errors import UsageError
 from cellula.graph.graph import Graph
 from cellula.graph.names import nearest
+from cellula.graph.node import Setting
+from cellula.graph.ops import OPS
 from cellula.nn.direction import Direction, run_backward, run_forward
 from cellula.plan.plan import make_plan
 from cellula.printers.formula import print_formula
@@ -103,19 +107,14 @@ class Recurrent(nn.Module):
         self.directions = 2 if bidirectional else 1
         program = compile(make_plan(self.graph))
         self.layers = nn.ModuleList()
-        for layer in range(self.num_layers):
-            size = self.input_size if layer == 0 else self.output_size
-            sizes = {"input": size, "hidden": self.hidden_size, **self.sizes}
+        self.output_size = self.input_size
+        for _ in range(self.num_layers):
+            sizes = {"input": self.output_size, "hidden": self.hidden_size, **self.sizes}
+            output = self.graph.equation[self.graph.output].node.size
+            self.output_size = (1 if output is None else sizes[output]) * self.directions
             for _ in range(self.directions):
                 self.layers.append(Direction(program, sizes, initial_state == "learned", device, dtype))
         self.reset_parameters()
-
-    @property
-    def output_size(self) -> int:
-        """Units of the output, D*H."""
-        size = self.graph.equation[self.graph.output].node.size
-        own = {"input": self.input_size, "hidden": self.hidden_size, None: 1, **self.sizes}
-        return own[size] * self.directions
 
     @property
     def cell_text(self) -> str:
@@ -186,7 +185,7 @@ class Recurrent(nn.Module):
             return output, state
         recorded = {name: _stacked([result.recorded[name] for result in results]) for name in record}
         if self.batch_first:
-            recorded = {name: value.transpose(1, 2) for name, value in recorded.items() if isinstance(value, Tensor)}
+            recorded = {name: _batch_first(value) for name, value in recorded.items()}
         return output, state, recorded
 
     def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
@@ -215,7 +214,10 @@ class Recurrent(nn.Module):
         return ""
 
     def __repr__(self) -> str:
-        cell = self.cell if isinstance(self.cell, str | Path) else self.graph.name
+        cell = self.cell
+        if isinstance(cell, Graph):
+            shipped = cell.name in cells() and load_cell(cell.name) == cell
+            cell = cell.name if shipped else self.cell_text
         parts = [repr(str(cell)), str(self.input_size), str(self.hidden_size)]
         defaults = {
             "num_layers": 1,
@@ -270,6 +272,8 @@ class Recurrent(nn.Module):
             start = {}
             for name, value in zip(self.state_names, state, strict=True):
                 whole = (self.num_layers * self.directions, x.shape[1], direction.state_sizes[name])
+                if not isinstance(value, Tensor | tuple):
+                    raise UsageError(f"state.{name} is a tensor {list(whole)}, not {value!r}")
                 if len(value) != whole[0] or tuple(value[number].shape) != whole[1:]:
                     found = list(value.shape) if isinstance(value, Tensor) else [list(part.shape) for part in value]
                     raise UsageError(f"state.{name} is {list(whole)}, not {found}")
@@ -296,6 +300,11 @@ def _stacked(values: list[Tensor]) -> Any:
     return torch.stack(values) if len({value.shape for value in values}) == 1 else tuple(values)
 
 
+def _batch_first(value: Any) -> Any:
+    """A recorded node with its batch before its steps."""
+    return value.transpose(1, 2) if isinstance(value, Tensor) else tuple(part.transpose(0, 1) for part in value)
+
+
 def _split_settings(graph: Graph, given: Mapping[str, float]) -> tuple[dict[str, float], dict[str, int]]:
     """The formula's settings and its own sizes, from what the caller wrote."""
     defaults = {setting.name: setting.default for setting in graph.settings}
@@ -308,13 +317,33 @@ def _split_settings(graph: Graph, given: Mapping[str, float]) -> tuple[dict[str,
     if missing:
         raise UsageError(f"{graph.name} has a size {missing[0]!r} of its own; write {missing[0]}=32, for example")
     sizes = {name: _count(given[name], name) for name in graph.extra_sizes}
-    return defaults | {name: float(given[name]) for name in defaults if name in given}, sizes
+    values = defaults | {name: _number(given[name], name) for name in defaults if name in given}
+    _check_ranges(graph, values)
+    return values, sizes
+
+
+def _check_ranges(graph: Graph, values: Mapping[str, float]) -> None:
+    """A setting that is the rate of an op lies within what that op allows."""
+    for node in graph.nodes:
+        for argument, child in zip(OPS[node.op].arguments if node.op in OPS else (), node.inputs, strict=False):
+            name = child.attribute.name if argument.number and isinstance(child.attribute, Setting) else None
+            if name is not None and not argument.low <= values[name] <= argument.high:
+                raise UsageError(
+                    f"{name} is {values[name]:g}, but it is the {argument.name} of {node.op}; "
+                    f"write a number from {argument.low:g} to {argument.high:g}"
+                )
+
+
+def _number(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise UsageError(f"{name} is {value!r}; write a finite number")
+    return float(value)
 
 
 def _count(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise UsageError(f"{name} is {value!r}; write a whole number, 1 or more")
-    return value
+    return int(value)
 
 
 def _listed(names: Any) -> str:

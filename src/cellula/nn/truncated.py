@@ -80,7 +80,10 @@ def _chunks(module: Recurrent, x: Tensor, k1: int, k2: int, state: Any) -> Itera
                 _, behind = module(x.narrow(axis, begin, end - k2 - begin), behind)
             begin = end - k2
         output, after = module(x.narrow(axis, begin, end - begin), behind)
-        yield Chunk(start, end, output.narrow(axis, start - begin, end - start), _detached(after))
+        after = _detached(after)
+        yield Chunk(start, end, output.narrow(axis, start - begin, end - start), after)
+        if k1 == k2:
+            behind, begin = after, end
 
 
 def _detached(state: Any) -> Any:

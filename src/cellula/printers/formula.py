@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
+
 from cellula.graph.graph import Graph
 from cellula.graph.node import Constant, Input, Node, Parameter, Setting, State
 from cellula.graph.ops import OPS
@@ -14,6 +17,10 @@ _BINDING = {
     "add": 2, "subtract": 2, "multiply": 3, "divide": 3, "matmul": 3, "negative": 4, "power": 5,
 }  # fmt: skip
 _ATOM = 6
+# What a text cannot hold as it is: an escape in the docstring may have made it.
+_UNPRINTED = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+# A longer comment stands in lines above its equation.
+_COMMENT_WIDTH = 200
 
 
 def print_formula(graph: Graph) -> str:
@@ -42,7 +49,8 @@ def _docstring(graph: Graph) -> str:
     references = "\n".join(f"Reference: {reference}" for reference in graph.references)
     rest = "\n".join(part for part in (graph.description, references) if part)
     text = f"{graph.title}.\n\n{rest}\n" if rest else f"{graph.title}."
-    return '"""' + text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"') + '"""'
+    text = text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    return '"""' + _UNPRINTED.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + '"""'
 
 
 def _declarations(graph: Graph) -> list[str]:
@@ -68,7 +76,14 @@ def _equations(graph: Graph) -> list[str]:
         heads.append(f"{equation.name}[t]{size} = {print_expression(equation.value)}")
     width = min(max(map(len, heads)), 90)
     comments = [" ".join(equation.comment.split()) for equation in graph.equations]
-    return [f"{head:<{width}}  # {text}" if text else head for head, text in zip(heads, comments, strict=True)]
+    lines = []
+    for head, comment in zip(heads, comments, strict=True):
+        if len(comment) > _COMMENT_WIDTH:
+            wrapped = textwrap.wrap(comment, 100, break_long_words=False, break_on_hyphens=False)
+            lines += [*(f"# {line}" for line in wrapped), head]
+        else:
+            lines.append(f"{head:<{width}}  # {comment}" if comment else head)
+    return lines
 
 
 def _text(node: Node) -> tuple[str, int]:

@@ -1,0 +1,152 @@
+"""The command line as a user types it: output, exit codes, mistakes without a traceback."""
+
+import gzip
+import json
+import math
+import sys
+
+import numpy as np
+import pytest
+
+from cellula import cli
+
+GOOD = '"""A cell of my own."""\nleak = setting(0.3)\nh[t] = (1 - leak) * h[t-1] + leak * tanh(x[t] @ W + h[t-1] @ U)\n'
+BAD = "h[t] = tnah(x[t] @ W)\nz[t] = q[t] + 1\n"
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run a command line in an empty folder: (exit code, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["cellula", *map(str, words)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        found = capsys.readouterr()
+        return stop.value.code, found.out, found.err
+
+    return call
+
+
+def write_series(path, rows=400):
+    """Hourly rows of a wave with a little noise, as CSV (packed where the name says so)."""
+    noise = np.random.default_rng(0).normal(0, 0.1, rows)
+    lines = ["when,load,noise"]
+    for hour in range(rows):
+        value = math.sin(hour * math.tau / 24) + noise[hour]
+        lines.append(f"2024-01-{1 + hour // 24:02d}T{hour % 24:02d}:00:00,{value:.4f},{noise[hour]:.4f}")
+    text = ("\n".join(lines) + "\n").encode()
+    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+    return path
+
+
+SMALL = "--window 24 --horizon 6 --season 24 --hidden 4 --epochs 1 --batch-size 64".split()
+
+
+def test_cells_are_listed_one_line_each(run):
+    code, out, _ = run("cells")
+    assert code == 0
+    assert len(out.splitlines()) == len(json.loads(run("cells", "--json")[1]))
+    assert any(line.startswith("peephole_lstm") and "[c, h]" in line for line in out.splitlines())
+
+
+def test_show_tells_gates_from_layers_and_counts(run):
+    code, out, _ = run("show", "lstm", "--input", 3, "--hidden", 5)
+    assert code == 0
+    assert "i  gate node" in out and "g  layer node" in out and "learned     180 numbers" in out
+    summary = json.loads(run("show", "lstm", "--input", 3, "--hidden", 5, "--json")[1])
+    assert summary["parameter_count"] == 180
+    assert {node["name"]: node["role"] for node in summary["nodes"]}["c"] == "combination"
+
+
+def test_check_passes_a_good_file_and_lists_all_that_is_wrong_with_a_bad_one(run, tmp_path):
+    (tmp_path / "my.cell").write_text(GOOD)
+    (tmp_path / "bad.cell").write_text(BAD)
+    code, out, _ = run("check", "my.cell")
+    assert code == 0 and "my.cell: ok" in out
+    code, out, err = run("check", "bad.cell")
+    assert code == 1 and out == ""
+    assert "did you mean `tanh`?" in err and "`q[t]` is not computed anywhere" in err and "Traceback" not in err
+    found = json.loads(run("check", "bad.cell", "--json")[1])
+    assert [(p["kind"], p["line"], p["column"]) for p in found["problems"]] == [
+        ("unknown-function", 1, 8),
+        ("unknown-node", 2, 8),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["show", "lstn"], 1, "did you mean `lstm`?"),
+        (["show", "none.cell"], 1, "No such file"),
+        (["show", "lstm", "--set", "leak"], 1, "--set leak=0.3"),
+        (["show", "lstm", "--set", "leak=1"], 1, "no size or setting 'leak'"),
+        (["show", "lstm", "--hidden", "0"], 2, "0 is not in the range"),
+        (["show"], 2, "Missing argument"),
+        (["shwo"], 2, "No such command"),
+        (["predict", "nowhere"], 1, "nowhere"),
+        (["train", "forecast", "none.csv"], 1, "there is no such file"),
+        (["train", "forecast", "--resume"], 1, "--resume needs --run"),
+    ],
+)
+def test_a_mistake_is_said_without_a_traceback(run, words, code, message):
+    found, _, err = run(*words)
+    assert found == code
+    assert message in err and "Traceback" not in err
+
+
+def test_debug_shows_the_traceback(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["cellula", "show", "lstn", "--debug"])
+    with pytest.raises(cli.UsageError):
+        cli.main()
+
+
+def test_every_command_has_help_with_an_example(run):
+    for words in (["cells"], ["show"], ["check"], ["train", "forecast"], ["predict"], ["backtest"]):
+        code, out, _ = run(*words, "--help")
+        assert code == 0 and "Examples:" in out and f"cellula {' '.join(words)}" in out
+
+
+def test_a_formula_of_ones_own_trains_predicts_and_is_tested(run, tmp_path):
+    write_series(tmp_path / "load.csv.gz")
+    (tmp_path / "my.cell").write_text(GOOD)
+    words = ["train", "forecast", "load.csv.gz", "--time", "when", "--target", "load", "--cell", "my.cell", *SMALL]
+    code, out, _ = run(*words, "--run", "mine")
+    assert code == 0
+    assert "seasonal naive" in out and "report   mine/report.html" in out
+    folder = tmp_path / "mine"
+    names = {path.name for path in folder.iterdir()}
+    assert {"config.json", "model.safetensors", "log.jsonl", "metrics.json", "report.html", "forecast.png"} <= names
+    # A program sees the same numbers again.
+    again = json.loads(run("backtest", "mine", "--json")[1])
+    stored = json.loads((folder / "metrics.json").read_text())
+    assert again["scores"]["network"]["mae"] == pytest.approx(stored["scores"]["network"]["mae"], rel=1e-5)
+    # What was trained is not replaced unless told so.
+    code, _, err = run(*words, "--run", "mine")
+    assert code == 1 and "--overwrite" in err
+    code, out, _ = run("predict", "mine")
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0] == "when,load,load_lo_80,load_hi_80,load_lo_95,load_hi_95" and len(lines) == 7
+    rows = json.loads(run("predict", "mine", "load.csv.gz", "--level", "80", "--json")[1])
+    assert [f"{row['load']:.7g}" for row in rows] == [line.split(",")[1] for line in lines[1:]]
+    assert run("predict", "mine", "--output", "forecast.parquet")[0] == 0
+    assert (tmp_path / "forecast.parquet").stat().st_size > 0
+
+
+def test_runs_are_numbered_where_no_name_is_given(run, tmp_path):
+    write_series(tmp_path / "load.csv")
+    words = ["train", "forecast", "load.csv", "--time", "when", "--target", "load", "--cell", "elman", *SMALL, "--json"]
+    assert [json.loads(run(*words)[1])["run"] for _ in range(2)] == ["runs/forecast-1", "runs/forecast-2"]
+
+
+def test_a_file_that_is_no_table_is_refused(run, tmp_path):
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "noise.csv").write_bytes(bytes(range(256)) * 20)
+    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(b"a,b\n1,2\n" * 1000)[:30])
+    (tmp_path / "names.csv").write_text("ds,y\n")
+    (tmp_path / "fake.parquet").write_text("not parquet")
+    for name in ("empty.csv", "noise.csv", "cut.csv.gz", "names.csv", "fake.parquet", "."):
+        code, _, err = run("train", "forecast", name)
+        assert code == 1 and "Traceback" not in err and err.startswith("error: "), name
