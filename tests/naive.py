@@ -24,7 +24,7 @@ FUNCTIONS = {
     "sum": lambda a: a.sum(-1, True), "mean": lambda a: a.sum(-1, True) / a.shape[-1],
     "peak": lambda a: a.max(-1, True).values, "units": lambda a: torch.tensor([float(a.shape[-1])]).to(a),
     "expand": lambda a, b: a + 0 * b.detach(), "softmax": lambda a: torch.log_softmax(a, -1).exp(),
-    "layer_norm": lambda a, epsilon: (a - a.mean(-1, True)) / (a.var(-1, unbiased=False, keepdim=True) + epsilon).sqrt(),
+    "layer_norm": lambda a, epsilon: (a - a.mean(-1, True)) / (a.var(-1, correction=0, keepdim=True) + epsilon).sqrt(),
     "rms_norm": lambda a, epsilon: a / (a.pow(2).mean(-1, True) + epsilon).sqrt(),
     "dropout": lambda a, rate: a, "variational_dropout": lambda a, rate: a,
     "zoneout": lambda new, old, rate: (1 - rate) * new + rate * old,

@@ -10,7 +10,8 @@ SIZES = {"input": 4, "hidden": 6, "proj": 2}
 # Words that mean something to Python, to torch or to Cellula's own code, and plain ones.
 _WORDS = (
     "i f g o c s r z n m q k v a b W U V W_i b_f p_ train forward type match case graph layers start tensors training "
-    "initial state parameters output x1 X name T B self count index keys values print sizes settings step long_word_2 lag"
+    "initial state parameters output x1 X name T B self count index keys values print sizes settings step "
+    "long_word_2 lag"
 ).split()
 NODES, PARAMETERS = _WORDS[::2], _WORDS[1::2]
 COMMENTS = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp")), max_size=30)

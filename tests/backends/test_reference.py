@@ -171,7 +171,7 @@ def test_everything_stays_on_the_device_and_in_the_type_of_the_input(text, train
 @settings(max_examples=40)
 @given(formulas(numeric=True), st.lists(st.integers(0, 4), min_size=3, max_size=3))
 def test_rows_of_different_lengths_are_rows_by_themselves(text, lengths):
-    """Each row's output, state and gradients are those of its own steps; what lies behind is 0 and gives no gradient."""
+    """Each row's output, state and gradients are those of its own steps; what lies behind is 0."""
     graph = build(text)
     x, start, parameters = leaves(graph, SIZES)
     alive = (torch.arange(4)[:, None] < torch.tensor(lengths)).unsqueeze(-1)

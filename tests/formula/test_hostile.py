@@ -11,19 +11,73 @@ from strategies import formulas
 
 ZOO = [load_cell(name).source.text for name in cells()]
 PIECES = st.sampled_from(
-    ["[t]", "[t-1]", "[t+1]", "(", ")", "[", "]", "{", "}", "@", " ", "\n", "\t", "#", '"', "'", '"""', "\\", ",", ":=", "=",
-     "==", "-", "**", "%", "lambda", "import os", "x", "h", "W", "t", "0", "1e999", "0x", "1j", "\x00", "\ud800", "σ", "；",
-     "vector(", "init=", "tanh", "if ", "for ", "yield ", "await ", "async ", "f'{", "...", "None", "True", ";", "\x0c", "\r"]
-)  # fmt: skip
+    [
+        "[t]",
+        "[t-1]",
+        "[t+1]",
+        "(",
+        ")",
+        "[",
+        "]",
+        "{",
+        "}",
+        "@",
+        " ",
+        "\n",
+        "\t",
+        "#",
+        '"',
+        "'",
+        '"""',
+        "\\",
+        ",",
+        ":=",
+        "=",
+        "==",
+        "-",
+        "**",
+        "%",
+        "lambda",
+        "import os",
+        "x",
+        "h",
+        "W",
+        "t",
+        "0",
+        "1e999",
+        "0x",
+        "1j",
+        "\x00",
+        "\ud800",
+        "σ",
+        "；",
+        "vector(",
+        "init=",
+        "tanh",
+        "if ",
+        "for ",
+        "yield ",
+        "await ",
+        "async ",
+        "f'{",
+        "...",
+        "None",
+        "True",
+        ";",
+        "\x0c",
+        "\r",
+    ]
+)
 
 
 def answers(text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         build(text)
     except FormulaError as error:
         assert error.problems and str(error)
-    assert time.perf_counter() - start < 2.0
+    # A second on a common machine for the longest texts; time must not grow with the square of the length.
+    assert time.process_time() - start < 4.0
 
 
 @settings(max_examples=300)
@@ -50,7 +104,10 @@ def test_any_bytes(tmp_path_factory, data):
 
 
 @settings(max_examples=300)
-@given(st.sampled_from(ZOO) | formulas(), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 3), PIECES), min_size=1, max_size=3))
+@given(
+    st.sampled_from(ZOO) | formulas(),
+    st.lists(st.tuples(st.floats(0, 1), st.integers(0, 3), PIECES), min_size=1, max_size=3),
+)
 def test_mutated_formulas(text, changes):
     for where, length, piece in changes:
         at = int(where * len(text))
@@ -100,7 +157,9 @@ def test_hostile_texts(text):
     answers(text)
 
 
-@pytest.mark.parametrize("text", ["h[t] = x[t] @ W  # a\x00b", '"""a\x00b"""\nh[t] = x[t] @ W', "h[t] = x[t] @ W  # \ud800"])
+@pytest.mark.parametrize(
+    "text", ["h[t] = x[t] @ W  # a\x00b", '"""a\x00b"""\nh[t] = x[t] @ W', "h[t] = x[t] @ W  # \ud800"]
+)
 def test_a_character_that_python_cannot_read_is_named_where_it_stands(text):
     with pytest.raises(FormulaError) as raised:
         build(text)
@@ -111,10 +170,23 @@ def test_a_character_that_python_cannot_read_is_named_where_it_stands(text):
 
 @pytest.mark.parametrize(
     "attack",
-    ["__import__('os').system('touch /tmp/no')", "().__class__.__bases__[0]", "eval('1')", "exec('1')", "open('x')", "globals()",
-     "[c for c in ().__class__.__mro__]", "f'{open}'", "(lambda: 1)()", "x.__globals__", "tanh.__globals__"],
-)  # fmt: skip
-@pytest.mark.parametrize("place", ["h[t] = x[t] @ W + {}", "W = matrix(init={})\nh[t] = x[t] @ W", "h[t]: {} = x[t] @ W", "{}"])
+    [
+        "__import__('os').system('touch /tmp/no')",
+        "().__class__.__bases__[0]",
+        "eval('1')",
+        "exec('1')",
+        "open('x')",
+        "globals()",
+        "[c for c in ().__class__.__mro__]",
+        "f'{open}'",
+        "(lambda: 1)()",
+        "x.__globals__",
+        "tanh.__globals__",
+    ],
+)
+@pytest.mark.parametrize(
+    "place", ["h[t] = x[t] @ W + {}", "W = matrix(init={})\nh[t] = x[t] @ W", "h[t]: {} = x[t] @ W", "{}"]
+)
 def test_nothing_in_a_formula_runs(attack, place):
     with pytest.raises(FormulaError):
         build(place.format(attack))

@@ -23,14 +23,20 @@ def test_the_same_formula_is_the_same_nodes(name):
 
 
 def test_what_differs_is_not_the_same():
-    for other in (TEXT.replace("tanh", "sin"), TEXT.replace("0.25", "-0.25"), TEXT.replace("t-1", "t-2"), TEXT.replace("b", "a")):
+    for other in (
+        TEXT.replace("tanh", "sin"),
+        TEXT.replace("0.25", "-0.25"),
+        TEXT.replace("t-1", "t-2"),
+        TEXT.replace("b", "a"),
+    ):
         assert build(other) != build(TEXT)
     assert constant(0.0) is not constant(-0.0)
     assert constant(1) is constant(1.0)
     declared = build("b = vector(init=1)\n" + TEXT)
     assert declared != build(TEXT)
-    assert build("h[t] = dropout(x[t], 0.1) + dropout(x[t], 0.1)").equations[0].value.inputs[0] is not (
-        build("h[t] = dropout(x[t], 0.1) + dropout(x[t], 0.1)").equations[0].value.inputs[1]
+    assert (
+        build("h[t] = dropout(x[t], 0.1) + dropout(x[t], 0.1)").equations[0].value.inputs[0]
+        is not (build("h[t] = dropout(x[t], 0.1) + dropout(x[t], 0.1)").equations[0].value.inputs[1])
     )
 
 
@@ -48,8 +54,7 @@ def test_threads_that_build_together_get_the_same_nodes():
 
     def make(number):
         barrier.wait()
-        for turn in range(20):
-            found.append((turn, build(f"h[t] = tanh(x[t] @ W_{turn}) * {turn}.5 + {turn}")))
+        found.extend((turn, build(f"h[t] = tanh(x[t] @ W_{turn}) * {turn}.5 + {turn}")) for turn in range(20))
 
     threads = [threading.Thread(target=make, args=(number,)) for number in range(8)]
     for thread in threads:

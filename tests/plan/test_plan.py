@@ -49,11 +49,19 @@ def count(nodes, op):
     return sum(node.op == op for node in nodes)
 
 
-@pytest.mark.parametrize(("name", "before", "loop", "after"), [
-    ("lstm", 4, 4, 0), ("gru", 3, 3, 0), ("peephole_lstm", 4, 4, 0), ("elman", 1, 1, 0), ("jordan", 1, 2, 0), ("mlp", 2, 0, 0),
-    ("h[t] = tanh(x[t] @ W + h[t-1] @ U)\ny[t] = h[t] @ V", 1, 1, 1),
-    ("c[t] = c[t-1] + x[t]\ny[t] = tanh(c[t] @ W) @ V", 0, 0, 2),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "before", "loop", "after"),
+    [
+        ("lstm", 4, 4, 0),
+        ("gru", 3, 3, 0),
+        ("peephole_lstm", 4, 4, 0),
+        ("elman", 1, 1, 0),
+        ("jordan", 1, 2, 0),
+        ("mlp", 2, 0, 0),
+        ("h[t] = tanh(x[t] @ W + h[t-1] @ U)\ny[t] = h[t] @ V", 1, 1, 1),
+        ("c[t] = c[t-1] + x[t]\ny[t] = tanh(c[t] @ W) @ V", 0, 0, 2),
+    ],
+)
 def test_where_the_products_run(name, before, loop, after):
     plan = make_plan(load_cell(name))
     assert [count(stage, "matmul") for stage in plan.stages] == [0, before, loop, after]
@@ -77,15 +85,18 @@ def test_a_wrong_plan_is_refused():
         replace(plan, before=plan.before[1:], after=plan.before[:1])
     with pytest.raises(ValueError, match="runs before its input"):
         replace(plan, loop=plan.loop[::-1])
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="runs before its input"):
         replace(plan, before=plan.before[1:])
 
 
 def test_a_plan_prints_its_stages():
     text = str(make_plan(load_cell("elman")))
     assert [line for line in text.split("\n") if not line.startswith(" ")] == [
-        "once:", "for all steps, before the loop:", "step by step:", "for all steps, after the loop:",
-    ]  # fmt: skip
+        "once:",
+        "for all steps, before the loop:",
+        "step by step:",
+        "for all steps, after the loop:",
+    ]
     assert "<matmul [hidden]>" in text and "nothing" in text
 
 

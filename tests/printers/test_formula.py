@@ -33,12 +33,39 @@ def test_the_zoo_comes_back_identical(name):
 
 @pytest.mark.parametrize(
     "expression",
-    ["a[t] - (b - c)", "a[t] - b - c", "a[t] / (b / c)", "(a[t] ** b) ** c", "a[t] ** b ** c", "-a[t] ** 2", "(-a[t]) ** 2",
-     "(-2) ** a[t]", "2 ** -a[t]", "--a[t]", "-(-2) * a[t]", "a[t] - -2", "-(a[t] + b)", "(a[t] < b) < c", "a[t] < (b < c)",
-     "(a[t] * b) @ W", "a[t] * (b + c) @ W", "a[t] @ W / 2", "-0.0 * a[t]", "1e300 * a[t] * 1e-320", "a[t] * 123456789012345678",
-     "a[t] * 1e15", "a[t] * 0.1", "leaky_relu(a[t])", "leaky_relu(a[t], 0.01)", "layer_norm(a[t])", "a[t - 2] + x[t-1] @ W",
-     "dropout(a[t], 0.1) + dropout(a[t], 0.1)", "(a[t] == b) * (a[t] != b)", "+a[t]"],
-)  # fmt: skip
+    [
+        "a[t] - (b - c)",
+        "a[t] - b - c",
+        "a[t] / (b / c)",
+        "(a[t] ** b) ** c",
+        "a[t] ** b ** c",
+        "-a[t] ** 2",
+        "(-a[t]) ** 2",
+        "(-2) ** a[t]",
+        "2 ** -a[t]",
+        "--a[t]",
+        "-(-2) * a[t]",
+        "a[t] - -2",
+        "-(a[t] + b)",
+        "(a[t] < b) < c",
+        "a[t] < (b < c)",
+        "(a[t] * b) @ W",
+        "a[t] * (b + c) @ W",
+        "a[t] @ W / 2",
+        "-0.0 * a[t]",
+        "1e300 * a[t] * 1e-320",
+        "a[t] * 123456789012345678",
+        "a[t] * 1e15",
+        "a[t] * 0.1",
+        "leaky_relu(a[t])",
+        "leaky_relu(a[t], 0.01)",
+        "layer_norm(a[t])",
+        "a[t - 2] + x[t-1] @ W",
+        "dropout(a[t], 0.1) + dropout(a[t], 0.1)",
+        "(a[t] == b) * (a[t] != b)",
+        "+a[t]",
+    ],
+)
 def test_brackets_and_numbers(expression):
     unused = "".join(f" + 0 * {name}" for name in "bc" if name not in expression)
     comes_back(build(f"a[t]: hidden = x[t] @ V\nh[t] = {expression}{unused}"))
@@ -46,9 +73,14 @@ def test_brackets_and_numbers(expression):
 
 @pytest.mark.parametrize(
     "text",
-    ['"""A title with \\\\ and \\"""quotes\\""" in it."""', '"""NUL \\x00, a bell \\a and half a pair \\ud800."""',
-     "'''It ends in a quote\"'''", '"""Line one\n\n  more # text\nReference: A; B: C\nReference: D."""', '"""标题。\n说明"""'],
-)  # fmt: skip
+    [
+        '"""A title with \\\\ and \\"""quotes\\""" in it."""',
+        '"""NUL \\x00, a bell \\a and half a pair \\ud800."""',
+        "'''It ends in a quote\"'''",
+        '"""Line one\n\n  more # text\nReference: A; B: C\nReference: D."""',
+        '"""标题。\n说明"""',
+    ],
+)
 def test_docstrings_come_back(text):
     graph = build(f"{text}\nh[t] = x[t] @ W")
     again = comes_back(graph)

@@ -161,8 +161,8 @@ def _check_read(node: Read, index: int, names: Names, reading: Reading, bare: se
             problem("unassigned-state", node.span, text=lag_text(name, node.lag), name=name, help=advice)
         )
     else:
-        advice = _advise(names,
-            name, [*known, "x"], f"add an equation `{name}[t] = ...` above, or write `{name}` for a parameter"
+        advice = _advise(
+            names, name, [*known, "x"], f"add an equation `{name}[t] = ...` above, or write `{name}` for a parameter"
         )
         names.problems.append(problem("unknown-node", node.span, name=name, help=advice))
 

@@ -51,12 +51,12 @@ class Plan:
     masks: tuple[Mask, ...]
 
     def __post_init__(self) -> None:
-        place = {node: number for number, nodes in enumerate(self.stages) for node in nodes}
+        place = {node: number for number, node in enumerate(node for nodes in self.stages for node in nodes)}
         if len(place) != sum(map(len, self.stages)):
             raise ValueError(f"{self.graph.name}: a node stands in two stages of the plan")
         for node, number in place.items():
             for child in node.inputs:
-                if child.op != "leaf" and place[child] > number:
+                if child.op != "leaf" and place.get(child, number) >= number:
                     raise ValueError(f"{self.graph.name}: {node} runs before its input {child}")
 
     @property

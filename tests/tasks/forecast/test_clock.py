@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from cellula import UsageError
-from cellula.tasks.forecast.clock import Clock, calendar_names, find_clock, zone_of
+from cellula.tasks.forecast.clock import Clock, calendar_names, cycles_within, find_clock, zone_of
+from tasks.forecast.series import hourly, small
 
 
 def stamps_of(index: pd.DatetimeIndex) -> np.ndarray:
@@ -80,6 +81,14 @@ def test_the_calendar_has_only_what_the_step_can_tell():
     assert len(calendar_names(Clock("months", 1))) == 4
     assert calendar_names(Clock("index", 1)) == ()
     assert Clock("index", 1).calendar(np.arange(3)).shape == (3, 0)
+
+
+def test_a_cycle_that_was_not_seen_whole_is_left_out():
+    day = 86_400_000_000
+    assert cycles_within(day - 1) == () and cycles_within(8 * day) == ("day", "week")
+    assert cycles_within(365 * day) == ("day", "week", "year")
+    assert small().fit(hourly()).description_.clock.cycles == ("day", "week")
+    assert calendar_names(Clock("time", 3_600_000_000, cycles=("day",))) == tuple(f"time of day {n}" for n in range(4))
 
 
 def test_an_unknown_zone_is_refused():

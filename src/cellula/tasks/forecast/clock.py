@@ -11,10 +11,11 @@ import numpy as np
 
 from cellula.errors import UsageError
 
-__all__ = ["DAY", "Clock", "calendar_names", "find_clock", "to_local", "zone_of"]
+__all__ = ["DAY", "Clock", "calendar_names", "cycles_within", "find_clock", "to_local", "zone_of"]
 
 SECOND = 1_000_000
 MINUTE, HOUR, DAY, WEEK = 60 * SECOND, 3600 * SECOND, 86_400 * SECOND, 7 * 86_400 * SECOND
+YEAR = 365 * DAY
 # Offsets of all time zones change on multiples of this.
 QUARTER = 15 * MINUTE
 
@@ -32,6 +33,7 @@ class Clock:
         anchor: for months, microseconds from the start of the month; negative: before the start of the next one.
         zone: the time zone of the stamps; None where they carry none.
         calendar_zone: the time zone of the calendar features; None: as the stamps.
+        cycles: which cycles the calendar features tell: of "day", "week" and "year" those that the step can resolve.
 
     Positions are whole numbers: the index itself, microseconds since 1970 (in UTC; for "wall" by the local clock), or
     months since 1970.
@@ -42,6 +44,7 @@ class Clock:
     anchor: int = 0
     zone: str | None = None
     calendar_zone: str | None = None
+    cycles: tuple[str, ...] = ("day", "week", "year")
 
     @property
     def label(self) -> str:
@@ -188,18 +191,36 @@ def time_of_year(local: np.ndarray) -> np.ndarray:
     return angles((local - start) / (end - start))
 
 
+@dataclass(frozen=True)
+class CalendarPart:
+    """Features that tell where in a cycle a time lies; of no use where a step is as long as `longest_step`."""
+
+    cycle: str
+    length: int
+    longest_step: int
+    names: tuple[str, ...]
+    features: Callable[[np.ndarray], np.ndarray]
+
+
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+CALENDAR = (
+    CalendarPart("day", DAY, DAY, tuple(f"time of day {n}" for n in range(4)), time_of_day),
+    CalendarPart("week", WEEK, WEEK, WEEKDAYS, day_of_week),
+    CalendarPart("year", YEAR, YEAR, tuple(f"time of year {n}" for n in range(4)), time_of_year),
+)
+
+
+def cycles_within(span: int) -> tuple[str, ...]:
+    """The cycles that come whole within so many microseconds; of half a cycle nothing can be learned for the rest."""
+    return tuple(part.cycle for part in CALENDAR if part.length <= span)
+
+
 def calendar_parts(clock: Clock) -> list[tuple[tuple[str, ...], Callable[[np.ndarray], np.ndarray]]]:
     """The calendar features that make sense at this step, with the names of their columns."""
     if clock.kind == "index":
         return []
-    days = clock.step if clock.kind != "months" else WEEK
-    parts: list[tuple[tuple[str, ...], Callable[[np.ndarray], np.ndarray]]] = []
-    if days < DAY:
-        parts.append((tuple(f"time of day {n}" for n in range(4)), time_of_day))
-    if days < WEEK:
-        parts.append((("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"), day_of_week))
-    parts.append((tuple(f"time of year {n}" for n in range(4)), time_of_year))
-    return parts
+    step = clock.step if clock.kind != "months" else YEAR // 12
+    return [(part.names, part.features) for part in CALENDAR if part.cycle in clock.cycles and step < part.longest_step]
 
 
 def calendar_names(clock: Clock) -> tuple[str, ...]:

@@ -120,7 +120,7 @@ def read_columns(found: Mapping[str, Any]) -> Columns:
 
 def read_clock(found: Mapping[str, Any]) -> Clock:
     """The grid of the rows."""
-    clock = Clock(**found)
+    clock = Clock(**{**found, "cycles": tuple(text(cycle, "cycles") for cycle in found["cycles"])})
     if clock.kind not in ("index", "time", "wall", "months") or whole(clock.step, "step") < 1:
         raise ValueError(f"the clock is {clock.kind!r} with step {clock.step!r}")
     whole(clock.anchor, "anchor")

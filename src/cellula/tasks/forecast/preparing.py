@@ -14,7 +14,7 @@ from cellula.graph.graph import Graph
 from cellula.models import ForecastNetwork, ForecastSizes
 from cellula.printers.formula import print_formula
 from cellula.tasks.forecast.checks import IRREGULAR, MISSING, Grid, check_choice, fill_gaps, put_on_grid, say
-from cellula.tasks.forecast.clock import DAY, Clock, zone_of
+from cellula.tasks.forecast.clock import DAY, Clock, cycles_within, zone_of
 from cellula.tasks.forecast.description import Description
 from cellula.tasks.forecast.model import ForecastModel, quantiles_of
 from cellula.tasks.forecast.ridge import fit_ridge
@@ -102,6 +102,7 @@ def prepare(data: Any, settings: ForecastSettings, graph: Graph) -> Prepared:
     say(grid.notes)
     # First rows without a value are gone by now.
     split = replace(split, train_start=int(grid.positions.min()))
+    grid = replace(grid, clock=with_known_cycles(grid.clock, split))
     scale = measure_scale(grid, split, season)
     carried = tuple(lag for lag in carried_lags(grid.clock, season) if lag <= window)
     sizes = ForecastSizes(
@@ -158,6 +159,14 @@ def prepare_again(data: Any, description: Description, missing: str, irregular: 
             )
     numbers = np.array([known[name] for name in grid.panel.names])
     return Prepared(grid, scaled_rows(grid, description.scale, numbers), numbers, description)
+
+
+def with_known_cycles(clock: Clock, split: Split) -> Clock:
+    """The clock whose calendar has only cycles that the training part has seen whole."""
+    if clock.kind == "index":
+        return clock
+    start, stop = clock.stamps(np.array([split.train_start, split.validation_start])).tolist()
+    return replace(clock, cycles=cycles_within(stop - start))
 
 
 def check_zone(asked: str | None, zone: str | None) -> None:
