@@ -151,6 +151,25 @@ def test_the_nearest_name_is_offered(text, name):
     assert any(f"did you mean `{name}`?" in problem.help for problem in problems)
 
 
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("h(t) = tanh(x(t) @ W)", "square brackets, `h[t] = ...`"),
+        ("h = tanh(x @ W)", "write `h[t] = ...`"),
+        ("h[t] = W @ x[t]", "write the matrix on the right by its name: `x[t] @ W`"),
+        ("h[t] = x[t] if a else b", "where(condition, a, b)"),
+        ("h[t] = tanh(x @ W)", "write `x[t]` for this step"),
+        ("h[t] = tanh(x[t] @ W + h[t] @ U)", "read `h[t-1]`"),
+        ("h[t] = tanh(x[t] @ W + h[t-2 @ U)", "does not close"),
+        ("b = 0.1\nh[t] = x[t] @ W * b", "`b = setting(0.1)`"),
+        ("h[t] = x[t] @ (W + V)", "by its name"),
+        ("h[t] = relu", "is a function"),
+    ],
+)
+def test_what_beginners_write_is_answered_with_what_to_write(text, advice):
+    assert advice in problems_of(text)[1]
+
+
 def test_both_places_of_a_conflict_are_shown():
     _, shown = problems_of("a[t]: proj = x[t] @ W\nb[t]: state = x[t] @ V\nh[t] = a[t] + b[t]")
     assert "`proj` comes from here (line 1)" in shown and "`state` comes from here (line 2)" in shown

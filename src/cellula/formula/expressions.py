@@ -288,9 +288,10 @@ def _advise(name: str, value: ast.expr) -> str:
     near = difflib.get_close_matches(_called(value), DECLARATIONS, n=1)
     if near:
         return f"did you mean `{near[0]}`?"
+    step = f"for something computed at every step write `{name}[t] = ...`"
     if isinstance(value, ast.Call):
-        return "the declarations are " + ", ".join(f"`{kind}(...)`" for kind in DECLARATIONS)
-    return f"for something computed at every step write `{name}[t] = ...`"
+        return f"{step}; the declarations are " + ", ".join(f"`{kind}(...)`" for kind in DECLARATIONS)
+    return step
 
 
 def _called(value: ast.expr) -> str:

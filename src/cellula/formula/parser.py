@@ -19,6 +19,12 @@ __all__ = ["Reading", "parse", "parse_expression", "read"]
 TEXT_LIMIT = 65_536  # characters of a whole formula
 _DEPTH_LIMIT = 100  # levels of one expression
 _BROKEN_NAME = re.compile(r"\s*([A-Za-z]\w*)")
+# What Python says of a text, where that would lead astray here.
+_REWORDED = {
+    ". Perhaps you forgot a comma?": "; is an operator missing?",
+    " here. Maybe you meant '==' instead of '='?": "",
+    "cannot assign to function call": "a step stands in square brackets, `h[t] = ...`, not in round ones",
+}
 _STATEMENTS = {
     ast.Import: "`import`",
     ast.ImportFrom: "`import`",
@@ -199,7 +205,9 @@ class _Reader:
             kind = "too-deep" if isinstance(error, RecursionError | MemoryError) else "syntax"
             self._report(kind, Span(line.line, 0, line.line, 1), limit=_DEPTH_LIMIT, what=str(error))
             return
-        what = (error.msg or "invalid syntax").replace("Perhaps you forgot a comma?", "is an operator missing?")
+        what = error.msg or "invalid syntax"
+        for pythons, ours in _REWORDED.items():
+            what = what.replace(pythons, ours)
         row = min(max((error.lineno or 1) - 1, 0), line.text.count("\n"))
         column = min(max((error.offset or 1) - 1, 0), len(line.text.split("\n")[row]))
         self._report("syntax", Span(line.line + row, column, line.line + row, column + 1), what=what)

@@ -242,6 +242,9 @@ class Recurrent(nn.Module):
 
     def _checked(self, x: Tensor) -> Tensor:
         wanted = "[B, T, {}]" if self.batch_first else "[T, B, {}]"
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            found = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise UsageError(f"the input is a tensor of floating point numbers, not {found}")
         if x.ndim != 3 or x.shape[-1] != self.input_size:
             raise UsageError(f"the input is {wanted.format(self.input_size)}, not {list(x.shape)}")
         x = x.transpose(0, 1) if self.batch_first else x
@@ -315,6 +318,10 @@ def _split_settings(graph: Graph, given: Mapping[str, float]) -> tuple[dict[str,
             raise UsageError(f"{graph.name} has no setting or size {name!r}; {advice}")
     missing = [name for name in graph.extra_sizes if name not in given]
     if missing:
+        if missing[0] in Recurrent.__init__.__annotations__:
+            raise UsageError(
+                f"{graph.name} has a size {missing[0]!r}, which is also an argument of Recurrent; rename the size"
+            )
         raise UsageError(f"{graph.name} has a size {missing[0]!r} of its own; write {missing[0]}=32, for example")
     sizes = {name: _count(given[name], name) for name in graph.extra_sizes}
     values = defaults | {name: _number(given[name], name) for name in defaults if name in given}
