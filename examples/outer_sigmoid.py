@@ -1,8 +1,8 @@
 """What the outer sigmoid of the LSTM that many texts print does to long memory.
 
-The usual cell adds to its memory: c[t] = f*c[t-1] + i*g. The printed one squashes the sum: c[t] = sigmoid(f*c[t-1] + i*g).
-Here the same random inputs go through both, and the script prints how much a change of c[0] still changes c[T]: the mean
-over units and sequences of |dc[T]/dc[0]|, summed over the units of c[T].
+The usual cell adds to its memory: c[t] = f*c[t-1] + i*g. The printed one squashes the sum:
+c[t] = sigmoid(f*c[t-1] + i*g). Here the same random inputs go through both, and the script prints how much a change of
+c[0] still changes c[T]: the mean over units and sequences of |dc[T]/dc[0]|, summed over the units of c[T].
 
     python examples/outer_sigmoid.py
 """

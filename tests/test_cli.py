@@ -60,6 +60,13 @@ def test_show_tells_gates_from_layers_and_counts(run):
     assert {node["name"]: node["role"] for node in summary["nodes"]}["c"] == "combination"
 
 
+def test_show_as_one_thing_only(run):
+    code, out, _ = run("show", "peephole_lstm", "--as", "bptt")
+    assert code == 0 and "dp_o = do_in[t] * c[t]" in out
+    assert json.loads(run("show", "elman", "--as", "formula", "--json")[1])["formula"].startswith('"""Elman network')
+    assert run("show", "lstm", "--as", "poem")[0] == 2
+
+
 def test_check_passes_a_good_file_and_lists_all_that_is_wrong_with_a_bad_one(run, tmp_path):
     (tmp_path / "my.cell").write_text(GOOD)
     (tmp_path / "bad.cell").write_text(BAD)

@@ -14,6 +14,10 @@ import click
 from cellula.cells.catalogue import cells, load_cell
 from cellula.errors import CellulaError, FormulaError, UsageError
 from cellula.graph.graph import Graph
+from cellula.plan.backward import make_backward
+from cellula.plan.plan import make_plan
+from cellula.printers.bptt import print_bptt
+from cellula.printers.formula import print_formula
 from cellula.printers.summary import print_summary, summarize
 
 __all__ = ["cli", "main"]
@@ -161,15 +165,35 @@ def _summary(graph: Graph, inputs: int, hidden: int, pairs: tuple[str, ...]) -> 
     return summarize(graph, {"input": inputs, "hidden": hidden, **own, **sizes})
 
 
+# What `cellula show --as` can show, from the graph.
+_FORMS: dict[str, Callable[[Graph], str]] = {
+    "formula": print_formula,
+    "bptt": lambda graph: print_bptt(make_backward(make_plan(graph))),
+}
+
+
 @cli.command(
-    epilog=_examples("cellula show lstm", "cellula show my.cell --input 3 --hidden 32", "cellula show gru --json")
+    epilog=_examples(
+        "cellula show lstm",
+        "cellula show lstm --as bptt",
+        "cellula show my.cell --input 3 --hidden 32",
+        "cellula show gru --json",
+    )
 )
 @click.argument("cell", metavar="CELL_OR_FILE")
+@click.option(
+    "--as", "form", type=click.Choice(list(_FORMS)), help="Show one thing only: the formula or its BPTT equations."
+)
 @_size_options
 @_output_options
-def show(cell: str, inputs: int, hidden: int, pairs: tuple[str, ...], as_json: bool) -> None:
+def show(cell: str, form: str | None, inputs: int, hidden: int, pairs: tuple[str, ...], as_json: bool) -> None:
     """Show a cell: formula, gate and layer nodes, parameters, memory, sizes."""
-    summary = _summary(load_cell(cell), inputs, hidden, pairs)
+    graph = load_cell(cell)
+    if form is not None:
+        text = _FORMS[form](graph)
+        click.echo(json.dumps({"name": graph.name, form: text}) if as_json else text.rstrip("\n"))
+        return
+    summary = _summary(graph, inputs, hidden, pairs)
     click.echo(json.dumps(summary, indent=2) if as_json else print_summary(summary))
 
 

@@ -87,7 +87,7 @@ def test_a_cell_that_is_not_there(cell, error, message):
 def test_a_newcomers_file_goes_the_same_way(tmp_path: Path):
     path = tmp_path / "mine.cell"
     path.write_text(
-        '"""Mine."""\nu[t] = sigmoid(x[t] @ W + h[t-1] @ U + b)  # gate\nh[t] = u[t] * h[t-1] + (1 - u[t]) * tanh(x[t] @ V)\n'
+        '"""Mine."""\nu[t] = sigmoid(x[t] @ W + h[t-1] @ U + b)  # gate\nh[t] = u[t] * h[t-1] + (1 - u[t]) * x[t] @ V\n'
     )
     module = Recurrent(path, 3, 4)
     assert module.graph.title == "Mine" and module.state_names == ("h",)

@@ -79,12 +79,18 @@ def test_brackets_and_numbers(expression):
         "'''It ends in a quote\"'''",
         '"""Line one\n\n  more # text\nReference: A; B: C\nReference: D."""',
         '"""标题。\n说明"""',
+        '"""Reference: as a title.\n\nReference: A."""',
     ],
 )
 def test_docstrings_come_back(text):
     graph = build(f"{text}\nh[t] = x[t] @ W")
     again = comes_back(graph)
     assert (again.title, again.description, again.references) == (graph.title, graph.description, graph.references)
+
+
+def test_a_long_statement_without_spaces_comes_back():
+    addends = "+".join(["x[t]"] * 28)
+    comes_back(build(f"h[t]=({')+('.join([addends] * 28)})"))
 
 
 def test_a_long_comment_comes_back():

@@ -80,6 +80,8 @@ def compute(node: Node, registers: Registers, sizes: Mapping[str, int]) -> Tenso
     inputs = [registers[child] for child in node.inputs]
     if node.op == "matmul":
         return _matmul(*inputs)
+    if node.op == "transposed":
+        return _matmul(inputs[0], inputs[1].mT if inputs[1].ndim > 1 else inputs[1])
     if node.op == "equation":
         value = inputs[0]
         # Only a single number, or parameters of size one, can lack units here.

@@ -12,9 +12,10 @@ from cellula.formula.lookalikes import advice
 
 __all__ = ["LINE_LIMIT", "LogicalLine", "split_lines"]
 
-LINE_LIMIT = 4_000  # characters of one statement
+LINE_LIMIT = 4_000  # characters of one statement, without spaces and comments
 _DEPTH_LIMIT = 90  # open brackets; Python's own parser gives up at 200
 _PAIRS = {")": "(", "]": "[", "}": "{"}
+_COMMENT = re.compile(r"#[^\n]*")
 _STATEMENT = re.compile(r"[A-Za-z]\w*\s*(\[[^\]\n]*\]\s*(:[^=\n]*)?=[^=]|=\s*[a-z]+\()")
 
 
@@ -191,9 +192,11 @@ class _Scanner:
             # Comment lines describe the statement below them; an empty line cuts the tie.
             self.above = self.above + self.comments if self.comments else []
             return
-        if len(text) > LINE_LIMIT and not self.broken and not text.lstrip().startswith(('"', "'")):
+        # Spaces and comments do not count, so that a statement is no longer when it is printed.
+        size = len("".join(_COMMENT.sub("", text).split()))
+        if size > LINE_LIMIT and not self.broken and not text.lstrip().startswith(('"', "'")):
             span = Span(self.start_line, 0, self.start_line, 1)
-            self._report("too-long", span, what="statement", size=len(text), limit=LINE_LIMIT)
+            self._report("too-long", span, what="statement", size=size, limit=LINE_LIMIT)
         comment = " ".join(part for part in (self.comments or self.above) if part)
         self.lines.append(LogicalLine(self.start_line, text, comment, self.broken))
         self.above = []

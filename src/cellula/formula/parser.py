@@ -254,6 +254,6 @@ def _too_deep(node: ast.AST) -> bool:
 def _sections(docstring: str) -> tuple[str, str, tuple[str, ...]]:
     """Title, description and references of a docstring."""
     lines = [line.strip() for line in docstring.strip().split("\n")]
-    references = tuple(line.split(":", 1)[1].strip() for line in lines if line.startswith("Reference:"))
+    references = tuple(line.split(":", 1)[1].strip() for line in lines[1:] if line.startswith("Reference:"))
     rest = "\n".join(line for line in lines[1:] if not line.startswith("Reference:")).strip()
     return lines[0].rstrip("."), rest, references

@@ -11,7 +11,7 @@ from cellula.graph.ops import OPS, Draw
 
 __all__ = [
     "Constant", "DrawMask", "Init", "Input", "Node", "Parameter", "Setting", "Size", "State",
-    "apply", "constant", "equation", "leaf", "matmul", "walk",
+    "apply", "constant", "equation", "leaf", "matmul", "transposed", "walk",
 ]  # fmt: skip
 
 # The name of a size (`"hidden"`), or None for a single number per sequence.
@@ -109,7 +109,22 @@ class DrawMask:
         return draw
 
 
-Leaf = Input | State | Parameter | Setting | Constant | DrawMask
+@dataclass(frozen=True)
+class Adjoint:
+    """A gradient of the loss that a backward step is given.
+
+    Args:
+        name: of the output, or of the state slot.
+        carried: whether it comes from the step after this one (a state) or from the loss (the output).
+        size: of the value whose gradient it is.
+    """
+
+    name: str
+    carried: bool
+    size: Size
+
+
+Leaf = Input | State | Parameter | Setting | Constant | DrawMask | Adjoint
 
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True, weakref_slot=True)
@@ -175,6 +190,13 @@ def equation(name: str, value: Node, size: Size) -> Node:
 def matmul(value: Node, matrix: Node) -> Node:
     """`value @ matrix`."""
     return _intern("matmul", (value, matrix), None, matrix.size)
+
+
+def transposed(value: Node, matrix: Node) -> Node:
+    """`value @ matrix.T`, the gradient of a linear map's input."""
+    parameter = matrix.attribute
+    assert isinstance(parameter, Parameter)
+    return _intern("transposed", (value, matrix), None, parameter.sizes[0])
 
 
 def apply(op: str, inputs: tuple[Node, ...], draw: int | None = None) -> Node:

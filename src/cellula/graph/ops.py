@@ -232,7 +232,11 @@ _ACTIVATIONS = (
         "clip",
         "a, cut at low and high",
         (_A, Argument("low", -2.0, -0.5), Argument("high", 0.5, 2.0)),
-        ("dy * (a >= low) * (a <= high)", "dy * (a < low)", "dy * (a > high)"),
+        (
+            "dy * (a >= low) * (max(a, low) <= high)",
+            "dy * (a < low) * (low <= high)",
+            "dy * (max(a, low) > high)",
+        ),
         definition="min(max(a, low), high)",
     ),
 )

@@ -36,7 +36,7 @@ class ForecastSizes:
         quantiles: probabilities, ascending, Q.
         hidden_size: units of encoder and decoder.
         num_layers: layers of encoder and decoder.
-        dropout: share of the units set to zero in training, in the head and between layers.
+        dropout: share of the units set to zero in training: of what the encoder reads, between layers, in the head.
         patch: rows of the history that the encoder reads in one step. Where the window is no multiple of it, the
             encoder leaves out the oldest rows.
     """
@@ -51,7 +51,7 @@ class ForecastSizes:
     quantiles: tuple[float, ...] = (0.1, 0.5, 0.9)
     hidden_size: int = 32
     num_layers: int = 1
-    dropout: float = 0.2
+    dropout: float = 0.3
     patch: int = 1
 
     def __post_init__(self) -> None:
@@ -212,7 +212,7 @@ class ForecastNetwork(nn.Module):
         sizes, batch = self.sizes, history.shape[0]
         linear = self.linear_forecast(history, future)
         patches = history[:, sizes.window - self.read :].reshape(batch, self.read // self.patch, -1)
-        encoded, state = self.encoder(self.history_input(patches).transpose(0, 1))  # [W/patch, B, H]
+        encoded, state = self.encoder(self.dropout(self.history_input(patches)).transpose(0, 1))  # [W/patch, B, H]
         ahead = torch.cat([future, self.carried_values(history), linear], dim=2)
         inputs = (self.future_input(ahead) + self.context_input(encoded[-1])[:, None]).transpose(0, 1)
         decoded, _ = self.decoder(inputs, state)  # [T, B, H]

@@ -40,12 +40,15 @@ def define(node: Node) -> Node:
     return instantiate(_read(definition), _values(node))
 
 
-def gradient(node: Node, index: int, dy: Node) -> Node | None:
-    """The gradient of input `index` of an op node, given that of its result; None where it is zero."""
+def gradient(node: Node, index: int, dy: Node, y: Node | None = None) -> Node | None:
+    """The gradient of input `index` of an op node, given that of its result; None where it is zero.
+
+    Where the result has a name, `y` is the named node that stands for it.
+    """
     text = OPS[node.op].gradient[index]
     if text is None:
         return None
-    return instantiate(_read(text), _values(node) | {"y": node, "dy": dy})
+    return instantiate(_read(text), _values(node) | {"y": y or node, "dy": dy})
 
 
 def expand(roots: Iterable[Node], when: Callable[[Node], bool]) -> dict[Node, Node]:

@@ -6,7 +6,7 @@ import re
 import textwrap
 
 from cellula.graph.graph import Graph
-from cellula.graph.node import Constant, Input, Node, Parameter, Setting, State
+from cellula.graph.node import Adjoint, Constant, DrawMask, Input, Node, Parameter, Setting, State
 from cellula.graph.ops import OPS
 
 __all__ = ["print_expression", "print_formula"]
@@ -17,6 +17,8 @@ _BINDING = {
     "add": 2, "subtract": 2, "multiply": 3, "divide": 3, "matmul": 3, "negative": 4, "power": 5,
 }  # fmt: skip
 _ATOM = 6
+_LINEAR = ("matmul", "transposed")
+_PRODUCTS = ("multiply", "divide", *_LINEAR)
 # What a text cannot hold as it is: an escape in the docstring may have made it.
 _UNPRINTED = re.compile("[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 # A longer comment stands in lines above its equation.
@@ -95,12 +97,18 @@ def _text(node: Node) -> tuple[str, int]:
     binding = _BINDING.get(node.op, _ATOM)
     if node.op == "negative":
         return "-" + _inside(node.inputs[0], binding), binding
+    if node.op == "transposed":
+        return f"{_inside(node.inputs[0], 3)} @ {_text(node.inputs[1])[0]}.T", 3
     if binding < _ATOM:
         symbol = "@" if node.op == "matmul" else OPS[node.op].symbol
         # `a ** b` groups from the right, comparisons do not group, everything else from the left.
         left, right = binding + (node.op == "power" or binding == 1), binding + (node.op != "power")
         right = 4 if node.op == "power" else right
-        return f"{_inside(node.inputs[0], left)} {symbol} {_inside(node.inputs[1], right)}", binding
+        first, second = (_inside(child, least) for child, least in zip(node.inputs, (left, right), strict=True))
+        # Python reads `a * b @ W` as `(a * b) @ W`; people should not have to know that.
+        if binding == 3 and node.inputs[0].op in _PRODUCTS and (node.op == "matmul") != (node.inputs[0].op in _LINEAR):
+            first = f"({first})"
+        return f"{first} {symbol} {second}", binding
     return f"{node.op}({', '.join(_text(child)[0] for child in node.inputs)})", _ATOM
 
 
@@ -117,6 +125,10 @@ def _leaf(node: Node) -> tuple[str, int]:
         return f"{value.name}[t-{value.lag}]", _ATOM
     if isinstance(value, Input):
         return f"{value.name}[t]", _ATOM
+    if isinstance(value, Adjoint):
+        return (f"carry_{value.name}[t]" if value.carried else "dloss[t]"), _ATOM
+    if isinstance(value, DrawMask):
+        return f"mask_{value.number}[t]", _ATOM
     assert isinstance(value, Parameter | Setting)
     return value.name, _ATOM
 

@@ -87,6 +87,7 @@ REFUSED = {
     "array of text": (lambda: np.array(["a", "b"]), {}, "the array holds <U1: expected numbers"),
     "array of three axes": (lambda: np.zeros((4, 4, 4)), {"target": "0"}, r"shape \[4, 4, 4\]"),
     "array with a hole": (lambda: np.where(np.arange(400) == 9, np.nan, wave()), {}, r"missing in row 9 .*at 9 "),
+    "times in the index": (lambda: hourly().set_index("ds"), {}, r"give data\.reset_index\(\) and time='ds'"),
     "unknown zone": (hourly, {"timezone": "Mars/Olympus"}, "timezone='Mars/Olympus' is not known"),
     "zone for local stamps": (hourly, {"timezone": "Europe/Paris"}, "the stamps carry no time zone"),
 }

@@ -84,6 +84,8 @@ def test_a_forecast_starts_after_the_data_that_is_given():
     forecaster = small().fit(data.iloc[:400])
     later = forecaster.predict(data)
     assert later["ds"].iloc[0] == pd.Timestamp("2020-01-18 12:00")
+    with pytest.raises(DataError, match="the data has 20 rows: the forecast reads the last 24"):
+        forecaster.predict(data.iloc[:20])
     one = small().fit(panel()).predict(panel().query("unique_id == 'b'"))
     assert one["unique_id"].unique().tolist() == ["b"]
 
@@ -323,6 +325,17 @@ def test_a_damaged_file_is_refused(damage, tmp_path):
         path.write_bytes(texts[damage])
     with pytest.raises(RunError, match=r"model\.safetensors"):
         Forecaster.load(path)
+
+
+def test_a_model_of_a_training_that_did_not_end_says_so(tmp_path):
+    path = tmp_path / "model.safetensors"
+    small().fit(hourly()).save(path)
+    tensors, metadata = load_model(path)
+    tensors["offsets"].fill_(float("nan"))
+    save_model(path, tensors, metadata)
+    with pytest.warns(UserWarning, match="did not come to its end, so the intervals are not calibrated"):
+        forecaster = Forecaster.load(path)
+    assert np.isfinite(forecaster.predict()["y_lo_80"]).all()
 
 
 EDITS = {

@@ -33,6 +33,7 @@ class Grid:
         positions: where each row lies, [R].
         filled: whether each value was missing and has been put in, [R, C].
         notes: what was mended, in words.
+        looks_ahead: whether values were put in with the help of later ones.
     """
 
     panel: Panel
@@ -40,6 +41,7 @@ class Grid:
     positions: np.ndarray
     filled: np.ndarray
     notes: tuple[str, ...] = ()
+    looks_ahead: bool = False
 
 
 def say(notes: tuple[str, ...]) -> None:
@@ -221,7 +223,13 @@ def fill_gaps(grid: Grid, missing: str, borders: tuple[int, ...] = ()) -> Grid:
         if count:
             share = 100 * count / len(gaps)
             notes += (f"missing={missing!r}: {count} values ({share:.2g} %) of {column!r} were filled; {HOW[missing]}",)
-    return replace(grid, panel=replace(grid.panel, values=values), filled=gaps, notes=grid.notes + notes)
+    return replace(
+        grid,
+        panel=replace(grid.panel, values=values),
+        filled=gaps,
+        notes=grid.notes + notes,
+        looks_ahead=missing == "interpolate",
+    )
 
 
 def refusal(grid: Grid, gaps: np.ndarray) -> DataError:

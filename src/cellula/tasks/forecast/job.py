@@ -98,7 +98,8 @@ def train_forecast(
     """
     table, source = read_source(data)
     if data is None:
-        own = {"target": SAMPLE.target, "time": SAMPLE.time, "series": SAMPLE.series, "past": "rest"}
+        own: dict[str, Any] = {"past": "rest"}
+        own |= {"target": SAMPLE.target, "time": SAMPLE.time, "series": SAMPLE.series, "timezone": SAMPLE.timezone}
         forecaster.set_params(**{name: value for name, value in own.items() if not forecaster.get_params()[name]})
     forecaster.fit(table, run=run, overwrite=overwrite, resume=resume, progress=progress)
     directory = RunDirectory.open(run)

@@ -10,6 +10,7 @@ from torch import nn
 
 from cellula.models import ForecastNetwork
 from cellula.tasks.forecast.windows import Windows
+from cellula.tasks.trainer import Loss
 
 __all__ = ["ForecastModel", "calibrate", "forecasts", "pinball_loss"]
 
@@ -74,7 +75,7 @@ def quantiles_of(levels: tuple[int, ...]) -> tuple[float, ...]:
     return (*below, 0.5, *(round(1 - share, 6) for share in reversed(below)))
 
 
-def pinball_loss(quantiles: tuple[float, ...]):
+def pinball_loss(quantiles: tuple[float, ...]) -> Loss:
     """The loss whose minimum is the quantiles: under- and overestimates weighed by their probability."""
 
     def loss(model: nn.Module, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:

@@ -14,7 +14,7 @@ from cellula.graph.graph import Graph
 from cellula.models import ForecastNetwork, ForecastSizes
 from cellula.printers.formula import print_formula
 from cellula.tasks.forecast.checks import IRREGULAR, MISSING, Grid, check_choice, fill_gaps, put_on_grid, say
-from cellula.tasks.forecast.clock import DAY, Clock, cycles_within, zone_of
+from cellula.tasks.forecast.clock import DAY, Clock, calendar_names, cycles_within, zone_of
 from cellula.tasks.forecast.description import Description
 from cellula.tasks.forecast.model import ForecastModel, quantiles_of
 from cellula.tasks.forecast.ridge import fit_ridge
@@ -29,7 +29,16 @@ from cellula.tasks.forecast.windows import (
     scaled_rows,
 )
 
-__all__ = ["Prepared", "build_model", "cut_windows", "prepare", "prepare_again"]
+__all__ = [
+    "MOST_VALIDATION",
+    "Prepared",
+    "build_model",
+    "newest_rows",
+    "prepare",
+    "prepare_again",
+    "split_words",
+    "training_parts",
+]
 
 # A default window is not longer than this, and a season longer than it is not carried over.
 LONGEST_WINDOW = 512
@@ -53,24 +62,13 @@ class Prepared:
     numbers: np.ndarray
     description: Description
 
-    @property
-    def interpolated(self) -> bool:
-        """Whether values were put in with the help of later ones."""
-        return any("'interpolate'" in note for note in self.grid.notes)
-
     def windows(self, begin: int, end: int | None) -> Windows:
         """The windows whose horizons lie within a part of the data, given by positions."""
         sizes = self.description.sizes
-        origins = part_origins(self.grid, begin, end, sizes.window, sizes.horizon, interpolated=self.interpolated)
-        return cut_windows(self, origins)
-
-
-def cut_windows(prepared: Prepared, origins: np.ndarray) -> Windows:
-    """Windows at these rows."""
-    sizes = prepared.description.sizes
-    filled = prepared.grid.filled[:, : sizes.targets]
-    present = ~filled if filled.any() else None
-    return Windows(prepared.rows, present, origins, prepared.grid.panel.starts, sizes)
+        origins = part_origins(self.grid, begin, end, sizes.window, sizes.horizon)
+        filled = self.grid.filled[:, : sizes.targets]
+        present = ~filled if filled.any() else None
+        return Windows(self.rows, present, origins, self.grid.panel.starts, sizes)
 
 
 def prepare(data: Any, settings: ForecastSettings, graph: Graph) -> Prepared:
@@ -96,31 +94,36 @@ def prepare(data: Any, settings: ForecastSettings, graph: Graph) -> Prepared:
     panel = read_panel(data, columns)
     check_zone(settings.timezone, panel.origin.zone)
     grid = put_on_grid(panel, settings.irregular, calendar_zone=settings.timezone)
-    season, horizon, window = lengths(settings, grid.clock)
     split = find_split(grid, settings.split)
     grid = fill_gaps(grid, settings.missing, (split.validation_start, split.test_start))
     say(grid.notes)
     # First rows without a value are gone by now.
     split = replace(split, train_start=int(grid.positions.min()))
     grid = replace(grid, clock=with_known_cycles(grid.clock, split))
-    scale = measure_scale(grid, split, season)
-    carried = tuple(lag for lag in carried_lags(grid.clock, season) if lag <= window)
+    description = describe(grid, split, settings, graph)
+    numbers = np.arange(len(grid.panel.names))
+    return Prepared(grid, scaled_rows(grid, description.scale, numbers), numbers, description)
+
+
+def describe(grid: Grid, split: Split, settings: ForecastSettings, graph: Graph) -> Description:
+    """What a model for this data is made for."""
+    columns = grid.panel.columns
+    season, horizon, window = lengths(settings, grid.clock)
     sizes = ForecastSizes(
         window=window,
         horizon=horizon,
         targets=len(columns.targets),
         past=len(columns.past),
         known=len(columns.known),
-        calendar=grid.clock.calendar(np.zeros(0, np.int64)).shape[1],
-        carried=carried,
+        calendar=len(calendar_names(grid.clock)),
+        carried=tuple(lag for lag in carried_lags(grid.clock, season) if lag <= window),
         quantiles=quantiles_of(settings.level),
         hidden_size=settings.hidden_size,
         num_layers=settings.num_layers,
         dropout=settings.dropout,
         patch=settings.patch,
     )
-    numbers = np.arange(len(grid.panel.names))
-    description = Description(
+    return Description(
         cell=print_formula(graph),
         settings=dict(settings.settings or {}),
         sizes=sizes,
@@ -129,12 +132,11 @@ def prepare(data: Any, settings: ForecastSettings, graph: Graph) -> Prepared:
         columns=columns,
         clock=grid.clock,
         series=grid.panel.names,
-        scale=scale,
+        scale=measure_scale(grid, split, season),
         split=split,
         ends=tuple(int(grid.positions[stop - 1]) for stop in grid.panel.starts[1:]),
         form=getattr(grid.panel.origin.backend, "value", ""),
     )
-    return Prepared(grid, scaled_rows(grid, scale, numbers), numbers, description)
 
 
 def prepare_again(data: Any, description: Description, missing: str, irregular: str) -> Prepared:

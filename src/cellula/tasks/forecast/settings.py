@@ -39,7 +39,7 @@ class ForecastSettings:
     irregular: str = "refuse"
     hidden_size: int = 32
     num_layers: int = 1
-    dropout: float = 0.2
+    dropout: float = 0.3
     patch: int = 6
     settings: Mapping[str, float] | None = None
     training: TrainingOptions = field(default=FORECAST_TRAINING)

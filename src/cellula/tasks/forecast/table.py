@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import Any
 
@@ -140,6 +140,8 @@ def find_columns(
     else:
         present = tuple(read_frame(data).columns)
         time = time or (USUAL["time"] if USUAL["time"] in present else None)
+        if time is None:
+            refuse_times_in_index(data)
         series = series or (USUAL["series"] if USUAL["series"] in present else None)
         targets = names_of(target) or usual_target(present)
     ahead = names_of(known)
@@ -147,6 +149,14 @@ def find_columns(
     columns = Columns(time, series, targets, rest if past == REST else names_of(past), ahead)
     refuse_missing(columns, present)
     return columns
+
+
+def refuse_times_in_index(data: Any) -> None:
+    """DataError where a pandas index holds the times: they would be lost without a word."""
+    index = getattr(data, "index", None)
+    if type(index).__name__ in ("DatetimeIndex", "PeriodIndex"):
+        name = getattr(index, "name", None) or "index"
+        raise DataError(f"the times are in the index: give data.reset_index() and time={name!r}")
 
 
 def names_of(given: str | int | Sequence[str] | None) -> tuple[str, ...]:
@@ -359,8 +369,3 @@ def write_frame(columns: dict[str, np.ndarray], time: str | None, origin: Origin
 def list_if_text(values: np.ndarray) -> Any:
     """Object arrays as lists, which every kind of dataframe takes."""
     return values.tolist() if values.dtype == object else values
-
-
-def without_numbers(columns: Columns, names: Iterable[str]) -> Columns:
-    """The same columns, with these numbers alone, all as covariates known ahead."""
-    return replace(columns, targets=(), past=(), known=tuple(names))

@@ -103,10 +103,10 @@ def scaled_rows(grid: Grid, scale: Scale, numbers: np.ndarray) -> np.ndarray:
     return rows
 
 
-def part_origins(
-    grid: Grid, begin: int, end: int | None, window: int, horizon: int, *, interpolated: bool
-) -> np.ndarray:
+def part_origins(grid: Grid, begin: int, end: int | None, window: int, horizon: int) -> np.ndarray:
     """The first rows of every horizon that lies wholly within a part of the data.
+
+    Windows whose newest row was put in with the help of a later one are left out.
 
     Args:
         grid: rows without gaps.
@@ -114,7 +114,6 @@ def part_origins(
         end: the position before which it ends; None: the end of the data.
         window: steps of history that must lie before; they may reach into the part before.
         horizon: steps of the horizon.
-        interpolated: leave out windows whose newest row was put in with the help of a later one.
 
     Returns:
         Row numbers, ascending, [N].
@@ -126,7 +125,7 @@ def part_origins(
         stop = len(positions) if end is None else int(np.searchsorted(positions, end))
         found.append(part.start + np.arange(first, stop - horizon + 1))
     origins = np.concatenate(found)
-    return origins[~grid.filled[origins - 1].any(axis=1)] if interpolated else origins
+    return origins[~grid.filled[origins - 1].any(axis=1)] if grid.looks_ahead else origins
 
 
 @dataclass(frozen=True)

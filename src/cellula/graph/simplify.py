@@ -1,0 +1,89 @@
+"""Arithmetic that needs no computing: adding 0, multiplying by 1 or 0, a minus before a minus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cellula.graph.node import Constant, Node, apply, constant
+
+__all__ = ["simplified"]
+
+
+def _value(node: Node) -> float | None:
+    """The number that a node is, if it is one."""
+    return node.attribute.value if isinstance(node.attribute, Constant) else None
+
+
+def _same_size(result: Node, node: Node) -> Node | None:
+    """The node, where it has the size of what it replaces."""
+    return node if node.size == result.size else None
+
+
+def _add(node: Node) -> Node | None:
+    left, right = node.inputs
+    if _value(left) == 0:
+        return _same_size(node, right)
+    if _value(right) == 0:
+        return _same_size(node, left)
+    if right.op == "negative":
+        return apply("subtract", (left, right.inputs[0]))
+    return apply("subtract", (right, left.inputs[0])) if left.op == "negative" else None
+
+
+def _subtract(node: Node) -> Node | None:
+    left, right = node.inputs
+    if _value(right) == 0:
+        return _same_size(node, left)
+    if _value(left) == 0:
+        return apply("negative", (right,))
+    return apply("add", (left, right.inputs[0])) if right.op == "negative" else None
+
+
+def _multiply(node: Node) -> Node | None:
+    for one, other in (node.inputs, node.inputs[::-1]):
+        if _value(one) == 1:
+            return _same_size(node, other)
+        if _value(one) == 0:
+            return _same_size(node, constant(0.0))
+        if one.op == "negative":
+            return apply("negative", (simplified(apply("multiply", (one.inputs[0], other))),))
+    return None
+
+
+def _divide(node: Node) -> Node | None:
+    return _same_size(node, node.inputs[0]) if _value(node.inputs[1]) == 1 else None
+
+
+def _power(node: Node) -> Node | None:
+    return _same_size(node, node.inputs[0]) if _value(node.inputs[1]) == 1 else None
+
+
+def _negative(node: Node) -> Node | None:
+    inside = node.inputs[0]
+    number = _value(inside)
+    if number is not None:
+        return constant(-number)
+    return inside.inputs[0] if inside.op == "negative" else None
+
+
+_RULES: dict[str, Callable[[Node], Node | None]] = {
+    "add": _add,
+    "subtract": _subtract,
+    "multiply": _multiply,
+    "divide": _divide,
+    "power": _power,
+    "negative": _negative,
+}
+
+
+def simplified(node: Node) -> Node:
+    """The same value with less to compute; only the node itself is looked at, its inputs are taken as they are.
+
+    The rules hold for finite numbers: 0 times infinity is taken for 0.
+    """
+    while True:
+        rule = _RULES.get(node.op)
+        found = None if rule is None else rule(node)
+        if found is None or found is node:
+            return node
+        node = found
