@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cellula.backends import compile
 from cellula.cells.catalogue import cells, load_cell
+from cellula.cells.explain import explain
 from cellula.errors import CellulaError, DataError, FormulaError, RunError, UsageError
 from cellula.formula.parser import parse
 from cellula.graph.build import build
@@ -37,6 +38,7 @@ __all__ = [
     "build",
     "cells",
     "compile",
+    "explain",
     "load_cell",
     "make_plan",
     "parse",

@@ -17,7 +17,9 @@ from cellula.graph.graph import Graph
 from cellula.plan.backward import make_backward
 from cellula.plan.plan import make_plan
 from cellula.printers.bptt import print_bptt
+from cellula.printers.explain import explain_graph
 from cellula.printers.formula import print_formula
+from cellula.printers.plan import print_plan
 from cellula.printers.summary import print_summary, summarize
 
 __all__ = ["cli", "main"]
@@ -168,7 +170,9 @@ def _summary(graph: Graph, inputs: int, hidden: int, pairs: tuple[str, ...]) -> 
 # What `cellula show --as` can show, from the graph.
 _FORMS: dict[str, Callable[[Graph], str]] = {
     "formula": print_formula,
+    "plan": lambda graph: print_plan(make_plan(graph)),
     "bptt": lambda graph: print_bptt(make_backward(make_plan(graph))),
+    "all": explain_graph,
 }
 
 
@@ -181,9 +185,7 @@ _FORMS: dict[str, Callable[[Graph], str]] = {
     )
 )
 @click.argument("cell", metavar="CELL_OR_FILE")
-@click.option(
-    "--as", "form", type=click.Choice(list(_FORMS)), help="Show one thing only: the formula or its BPTT equations."
-)
+@click.option("--as", "form", type=click.Choice(list(_FORMS)), help="One stage only, or all of them in order.")
 @_size_options
 @_output_options
 def show(cell: str, form: str | None, inputs: int, hidden: int, pairs: tuple[str, ...], as_json: bool) -> None:

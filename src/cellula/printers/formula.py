@@ -98,7 +98,7 @@ def _text(node: Node) -> tuple[str, int]:
     if node.op == "negative":
         return "-" + _inside(node.inputs[0], binding), binding
     if node.op == "transposed":
-        return f"{_inside(node.inputs[0], 3)} @ {_text(node.inputs[1])[0]}.T", 3
+        return f"{_inside(node.inputs[0], _ATOM)} @ {_text(node.inputs[1])[0]}.T", 3
     if binding < _ATOM:
         symbol = "@" if node.op == "matmul" else OPS[node.op].symbol
         # `a ** b` groups from the right, comparisons do not group, everything else from the left.

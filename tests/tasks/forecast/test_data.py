@@ -46,6 +46,7 @@ REFUSED = {
         r"column 'y' is missing in row 17 \(counting from 0\), at 2020-01-01 17:00:00 \(1 values .*missing='forward'",
     ),
     "infinite": (lambda: changed(17, "y", np.inf), {"missing": "forward"}, r"column 'y' is inf in row 17"),
+    "huge": (lambda: hourly().assign(y=wave() * 1e300), {}, "column 'y' has numbers too large to square"),
     "text among numbers": (lambda: changed(17, "y", "n/a"), {}, r"column 'y' holds 'n/a' in row 17 .*expected numbers"),
     "text column": (lambda: hourly(wind="NW"), {"past": "wind"}, r"column 'wind' holds 'NW' in row 0"),
     "hole": (

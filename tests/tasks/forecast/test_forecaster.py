@@ -63,6 +63,19 @@ def test_intervals_are_nested_around_the_forecast():
     assert list(small().fit(hourly()).predict(level=80).columns) == ["ds", "y", "y_lo_80", "y_hi_80"]
 
 
+def test_without_levels_there_is_the_forecast_alone():
+    forecaster = small(level=[]).fit(hourly())
+    assert list(forecaster.predict().columns) == ["ds", "y"]
+    assert forecaster.backtest().levels == ()
+    assert list(small().fit(hourly()).predict(level=[]).columns) == ["ds", "y"]
+
+
+@pytest.mark.parametrize("wrong", ["80", [101], [80, 80], [True], [80.5]])
+def test_levels_are_whole_percentages(wrong):
+    with pytest.raises(UsageError, match="level="):
+        small(level=wrong).fit(wave())
+
+
 def test_a_level_that_was_not_learned_is_refused():
     with pytest.raises(UsageError, match=r"level=50 was not learned: expected some of \[80, 95\]"):
         small().fit(hourly()).predict(level=[50])
@@ -395,6 +408,7 @@ WRONG = {
     "window": (2.5, "whole number"),
     "level": ([0], "1 to 99"),
     "split": ((0.5, 0.5), "shares"),
+    "season": ("day", "whole number"),
     "missing": ("guess", "'refuse', 'forward', 'interpolate'"),
     "irregular": ("guess", "'refuse', 'regularize'"),
     "hidden_size": (0, "hidden_size=0"),

@@ -62,8 +62,9 @@ class ForecastModel(nn.Module):
         shift = torch.nan_to_num(self.offsets)[:, None]
         # Quantiles ascend, so the widest level has the outermost pair.
         order = [sorted(self.levels, reverse=True).index(level) for level in self.levels]
-        lower = torch.stack([quantiles[..., rank] for rank in order]) - shift
-        upper = torch.stack([quantiles[..., -1 - rank] for rank in order]) + shift
+        rank = torch.tensor(order, dtype=torch.long, device=device)
+        lower = quantiles[..., rank].movedim(-1, 0) - shift
+        upper = quantiles[..., quantiles.shape[-1] - 1 - rank].movedim(-1, 0) + shift
         # A calibration may shrink an interval, but never past the forecast.
         lower, upper = torch.minimum(lower, median), torch.maximum(upper, median)
         return median.cpu().numpy(), lower.cpu().numpy(), upper.cpu().numpy()

@@ -16,7 +16,7 @@ __all__ = ["FORECAST_TRAINING", "ForecastSettings"]
 # Measured on hourly weather and half-hourly demand: neighbouring windows say nearly the same, so a few passes and a
 # strong decay are enough.
 FORECAST_TRAINING = TrainingOptions(
-    epochs=6, batch_size=256, learning_rate=2e-3, weight_decay=1.0, patience=3, steps_per_epoch=200
+    epochs=6, batch_size=256, learning_rate=2e-3, weight_decay=2.0, patience=3, steps_per_epoch=200
 )
 
 
@@ -59,9 +59,14 @@ class ForecastSettings:
 
 def checked_levels(level: Any) -> tuple[int, ...]:
     """Levels as a tuple; UsageError where one is no whole percentage."""
-    given = (level,) if isinstance(level, (int, float)) else tuple(level)
+    given = tuple(level) if isinstance(level, (list, tuple, range)) else (level,)
     for entry in given:
-        if isinstance(entry, bool) or entry != int(entry) or not 1 <= entry <= 99:
+        if (
+            isinstance(entry, bool)
+            or not isinstance(entry, (int, float))
+            or entry != int(entry)
+            or not 1 <= entry <= 99
+        ):
             raise UsageError(f"level={level!r}: expected whole percentages from 1 to 99, such as [80, 95]")
     if len(set(given)) < len(given):
         raise UsageError(f"level={level!r}: a level is given twice")
@@ -70,7 +75,10 @@ def checked_levels(level: Any) -> tuple[int, ...]:
 
 def checked_split(split: Any) -> tuple[float, float, float]:
     """Three shares; UsageError where they are not."""
-    shares = tuple(float(share) for share in split)
+    try:
+        shares = tuple(float(share) for share in split)
+    except (TypeError, ValueError):
+        shares = ()
     if len(shares) != 3 or not math.isclose(sum(shares), 1.0, abs_tol=1e-6) or min(shares) < 0 or 0 in shares[:2]:
         raise UsageError(
             f"split={split!r}: expected the shares of training, validation and test, such as (0.7, 0.1, 0.2): "

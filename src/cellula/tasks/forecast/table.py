@@ -100,7 +100,7 @@ def read_frame(data: Any) -> nw.DataFrame[Any]:
     except (TypeError, ValueError) as error:
         raise DataError(
             f"the data is {type(data).__name__}: expected a dataframe (pandas, polars, a pyarrow table, ...) "
-            f"or a numpy array ({error})"
+            "or a numpy array"
         ) from error
     if isinstance(frame, nw.LazyFrame):
         raise DataError("the data is a lazy frame: give data.collect() instead")

@@ -64,7 +64,8 @@ def measure_scale(grid: Grid, split: Split, season: int) -> Scale:
     """Mean and spread of every series, from its rows in the training part alone.
 
     Raises:
-        DataError: where a series has no more than one season of rows in the training part.
+        DataError: where a series has no more than one season of rows in the training part, or numbers near the
+            largest there are.
     """
     targets = len(grid.panel.columns.targets)
     means, spreads, errors = [], [], []
@@ -78,7 +79,11 @@ def measure_scale(grid: Grid, split: Split, season: int) -> Scale:
                 "give more data, or a shorter season="
             )
         rows = grid.panel.values[part.start : part.start + count]
-        mean, spread = rows.mean(axis=0), rows.std(axis=0)
+        with np.errstate(over="ignore"):
+            mean, spread = rows.mean(axis=0), rows.std(axis=0)
+        if not np.isfinite(spread).all():
+            column = grid.panel.columns.numbers[int(np.argmin(np.isfinite(spread)))]
+            raise DataError(f"column {column!r} has numbers too large to square: give it another unit")
         means.append(mean)
         spreads.append(np.where(spread > SMALLEST_SPREAD * np.maximum(np.abs(mean), 1e-300), spread, 1.0))
         error = np.abs(rows[season:, :targets] - rows[:-season, :targets]).mean(axis=0)
