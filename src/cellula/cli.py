@@ -19,6 +19,7 @@ from cellula.plan.plan import make_plan
 from cellula.printers.bptt import print_bptt
 from cellula.printers.explain import explain_graph
 from cellula.printers.formula import print_formula
+from cellula.printers.latex import print_latex
 from cellula.printers.plan import print_plan
 from cellula.printers.summary import print_summary, summarize
 
@@ -170,6 +171,7 @@ def _summary(graph: Graph, inputs: int, hidden: int, pairs: tuple[str, ...]) -> 
 # What `cellula show --as` can show, from the graph.
 _FORMS: dict[str, Callable[[Graph], str]] = {
     "formula": print_formula,
+    "latex": print_latex,
     "plan": lambda graph: print_plan(make_plan(graph)),
     "bptt": lambda graph: print_bptt(make_backward(make_plan(graph))),
     "all": explain_graph,
