@@ -99,7 +99,7 @@ SMALL = {"input": 2, "hidden": 3}
 
 
 def lstm_output(x, start, parameters):
-    return compile(make_plan(LSTM))(x, start, parameters, {}, SMALL).output
+    return compile(make_plan(LSTM))(x, start, parameters, settings_of(LSTM), SMALL).output
 
 
 def test_a_batch_of_one_dimension_more_by_vmap():
@@ -139,7 +139,7 @@ def test_first_and_second_derivatives_are_those_of_the_function(graph):
 
     def output(x, *values):
         states = dict(zip(slots, values, strict=False))
-        result = program(x, states, dict(zip(names, values[len(slots) :], strict=True)), {}, SMALL)
+        result = program(x, states, dict(zip(names, values[len(slots) :], strict=True)), settings_of(graph), SMALL)
         return result.output, *result.state.values()
 
     inputs = (x, *start.values(), *parameters.values())
@@ -196,7 +196,7 @@ def test_rows_of_different_lengths_are_rows_by_themselves(text, lengths):
 @pytest.mark.parametrize("graph", CELLS, ids=by_name)
 def test_no_rows_at_all(graph):
     x, start, parameters = leaves(graph, SMALL, rows=0)
-    result = compile(make_plan(graph))(x, start, parameters, {}, SMALL)
+    result = compile(make_plan(graph))(x, start, parameters, settings_of(graph), SMALL)
     assert result.output.shape[:2] == (4, 0)
 
 

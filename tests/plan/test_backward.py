@@ -170,4 +170,4 @@ def test_the_equations_of_the_lstm_are_those_of_the_textbooks():
 @pytest.mark.parametrize("name", cells())
 def test_every_cell_prints(name):
     text = print_bptt(make_backward(make_plan(load_cell(name))))
-    assert "dx[t]" in text and "<" not in text
+    assert "dx[t]" in text and "<" not in text.replace(" < ", "").replace(" <= ", "")
