@@ -30,7 +30,7 @@ $(READY): pyproject.toml constraints.txt tools/install.py
 	@touch $@
 
 demo: $(READY)  ## train a forecaster on a year of New York weather, with a picture and a report
-	$(BIN)/cellula train forecast --run runs/demo --overwrite
+	$(BIN)/cellula train forecast --hidden 16 --run runs/demo --overwrite
 
 test: $(READY)  ## run every test
 	$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 $(TESTS)

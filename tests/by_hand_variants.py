@@ -47,6 +47,12 @@ def zoneout_lstm(x, s, p):
     return h, {"c": c, "h": h}
 
 
+def projected_lstm(x, s, p):
+    """Sak et al. 2014 without peepholes: what is fed back and goes out is a linear map of o * tanh(c)."""
+    wide, new = lstm(x, s, p)
+    return wide @ p["W_h"], {"c": new["c"], "h": wide @ p["W_h"]}
+
+
 def layer_norm_lstm(x, s, p):
     """Ba et al. 2016, supplement, each gate normalised by itself."""
     units = s["h"].shape[-1:]
@@ -85,9 +91,9 @@ def echo_state(x, s, p):
 
 
 def ltc(x, s, p):
-    """Hasani et al. 2021, the fused solver with three unfolding steps."""
-    h, delta, tau = s["h"], 1 / 3, 1 / softplus(p["w"])
-    for _ in range(3):
+    """Hasani et al. 2021, the fused solver with six unfolding steps."""
+    h, delta, tau = s["h"], 1 / 6, 1 / softplus(p["w"])
+    for _ in range(6):
         f = sigmoid(x @ p["W"] + h @ p["W_r"] + p["b"])
         h = (h + delta * f * p["A"]) / (1 + delta * (1 / tau + f))
     return h, {"h": h}
@@ -181,8 +187,8 @@ STEPS = {
     "qrnn_fo": _qrnn("fo"),
     "qrnn_ifo": _qrnn("ifo"),
     **{step.__name__: step for step in (
-        zoneout_lstm, layer_norm_lstm, layer_norm_gru, irnn, leaky_rnn, echo_state, ltc, cfc, slstm, mingru, minlstm,
-        sru, lru, rg_lru)},
+        zoneout_lstm, projected_lstm, layer_norm_lstm, layer_norm_gru, irnn, leaky_rnn, echo_state, ltc, cfc, slstm,
+        mingru, minlstm, sru, lru, rg_lru)},
 }  # fmt: skip
 
 

@@ -78,7 +78,9 @@ def cells_page() -> str:
         gates = ", ".join(node for node, role in roles.items() if role == "gate")
         layers = ", ".join(node for node, role in roles.items() if role == "layer")
         memory = ", ".join(state.slot for state in graph.states) or "none"
-        count = f"{graph.parameter_count(_SIZES):,}"
+        # A cell's own sizes count as large as the hidden one.
+        own = dict.fromkeys(graph.extra_sizes, _SIZES["hidden"])
+        count = f"{graph.parameter_count(own | _SIZES):,}"
         parts.append(f"| [`{name}`](#{name}) | {graph.title} | {memory} | {gates} | {layers} | {count} |")
     for name in cells():
         graph = load_cell(name)

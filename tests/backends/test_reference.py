@@ -9,6 +9,7 @@ import naive
 from cellula import build, cells, compile, load_cell, make_plan
 from compare import assert_close, gradients
 from strategies import SIZES, formulas
+from zoo_sizes import sizes_of
 
 CELLS = [
     *map(load_cell, cells()),
@@ -52,7 +53,7 @@ def both(graph, sizes, **options):
 @pytest.mark.parametrize("graph", CELLS, ids=by_name)
 @pytest.mark.parametrize(("steps", "rows", "hidden"), [(4, 3, 7), (1, 3, 7), (4, 1, 1), (1, 1, 1)])
 def test_every_cell_is_the_slow_truth(graph, steps, rows, hidden):
-    ours, theirs = both(graph, {"input": 5, "hidden": hidden}, steps=steps, rows=rows)
+    ours, theirs = both(graph, sizes_of(graph, 5, hidden), steps=steps, rows=rows)
     for one, other in zip(ours, theirs, strict=True):
         assert_close(one, other)
 
@@ -133,13 +134,15 @@ def test_forward_mode_agrees_with_a_difference_quotient():
 
 @pytest.mark.parametrize("graph", CELLS, ids=by_name)
 def test_first_and_second_derivatives_are_those_of_the_function(graph):
-    x, start, parameters = leaves(graph, SMALL, steps=2, rows=1)
+    sizes = sizes_of(graph, 2, 3)
+    x, start, parameters = leaves(graph, sizes, steps=2, rows=1)
     names, slots = list(parameters), list(start)
     program = compile(make_plan(graph))
 
     def output(x, *values):
         states = dict(zip(slots, values, strict=False))
-        result = program(x, states, dict(zip(names, values[len(slots) :], strict=True)), settings_of(graph), SMALL)
+        given = dict(zip(names, values[len(slots) :], strict=True))
+        result = program(x, states, given, settings_of(graph), sizes)
         return result.output, *result.state.values()
 
     inputs = (x, *start.values(), *parameters.values())
@@ -195,8 +198,9 @@ def test_rows_of_different_lengths_are_rows_by_themselves(text, lengths):
 
 @pytest.mark.parametrize("graph", CELLS, ids=by_name)
 def test_no_rows_at_all(graph):
-    x, start, parameters = leaves(graph, SMALL, rows=0)
-    result = compile(make_plan(graph))(x, start, parameters, settings_of(graph), SMALL)
+    sizes = sizes_of(graph, 2, 3)
+    x, start, parameters = leaves(graph, sizes, rows=0)
+    result = compile(make_plan(graph))(x, start, parameters, settings_of(graph), sizes)
     assert result.output.shape[:2] == (4, 0)
 
 

@@ -9,6 +9,7 @@ from torch import nn
 import by_hand_variants
 from cellula import Recurrent, load_cell
 from compare import assert_close, gradients
+from zoo_sizes import own_sizes
 
 DOUBLE = torch.float64
 TOLERANCE = 1e-10
@@ -28,10 +29,11 @@ WRONG = {
     "zoneout_lstm": ("o[t] * tanh(n[t])", "o[t] * tanh(c[t])"),
     "recurrent_dropout_lstm": ("i[t] * dropout(g[t], rate)", "i[t] * dropout(g[t], rate) * (1 - rate)"),
     "variational_dropout_lstm": ("g[t] = tanh(", "g[t] = sigmoid("),
+    "projected_lstm": ("m[t] @ W_h", "tanh(m[t] @ W_h)"),
     "irnn": ("relu(", "tanh("),
     "leaky_rnn": ("(1 - tau[t]) * tanh(", "tanh("),
     "echo_state": ("leak * a[t]", "a[t]"),
-    "ltc": ("f3[t] * A", "f2[t] * A"),
+    "ltc": ("f4[t] * A", "f3[t] * A"),
     "cfc": ("(1 - s[t]) * g[t] + s[t] * k[t]", "s[t] * g[t] + (1 - s[t]) * k[t]"),
     "slstm": ("n[t] = f[t] * n[t-1] + i[t]", "n[t] = f[t] * n[t-1] + 1"),
     "mingru": ("(1 - z[t]) * h[t-1] + z[t] * n[t]", "z[t] * h[t-1] + (1 - z[t]) * n[t]"),
@@ -48,6 +50,7 @@ WRONG = {
 def compare(cell, step, hidden=HIDDEN, **settings):
     """Outputs, last states and all gradients of the cell and of a loop over the step written by hand."""
     torch.manual_seed(7)
+    settings |= own_sizes(load_cell(cell))
     module = Recurrent(cell, INPUT, hidden, dtype=DOUBLE, **settings).eval()
     for parameter in module.parameters():
         nn.init.normal_(parameter)
@@ -83,7 +86,7 @@ def test_a_wrong_equation_is_noticed(name):
 
 
 def test_heads_of_the_slstm_do_not_see_each_other():
-    text = load_cell("slstm").source.text.replace("matrix(init=0)  ", "matrix(init=0, blocks=2)  ")
+    text = load_cell("slstm").source.text.replace("blocks=4)", "blocks=2)")
     assert text.count("blocks=2") == 4
     compare(text, by_hand_variants.slstm)
     module = Recurrent(text, INPUT, HIDDEN)
@@ -133,6 +136,24 @@ def test_cfc_is_that_of_ncps(dt):
         return h, {"h": h}
 
     compare("cfc", step, dt=dt)
+
+
+def test_the_projected_lstm_is_that_of_torch():
+    torch.manual_seed(0)
+    theirs = nn.LSTM(INPUT, HIDDEN, proj_size=2, dtype=DOUBLE)
+
+    def step(x, s, p):
+        # torch's order of the gates is i, f, g, o; of its two biases one is enough.
+        weights = {"weight_ih_l0": torch.cat([p[f"W_{k}"].T for k in "ifgo"]), "weight_hr_l0": p["W_h"].T}
+        weights |= {"weight_hh_l0": torch.cat([p[f"U_{k}"].T for k in "ifgo"])}
+        weights |= {"bias_ih_l0": torch.cat([p[f"b_{k}"] for k in "ifgo"])}
+        weights |= {"bias_hh_l0": torch.zeros(4 * HIDDEN, dtype=DOUBLE)}
+        assert weights.keys() == dict(theirs.named_parameters()).keys()
+        start = s["h"].unsqueeze(0), s["c"].unsqueeze(0)
+        output, (h, c) = torch.func.functional_call(theirs, weights, (x.unsqueeze(0), start))
+        return output[0], {"h": h[0], "c": c[0]}
+
+    compare("projected_lstm", step)
 
 
 def test_time_that_does_not_pass_changes_nothing_in_the_ltc():
@@ -205,7 +226,8 @@ def test_starts_are_those_of_the_authors():
     ("nig_lstm", 3 * 32 + 2 * 4), ("nfg_lstm", 3 * 32 + 2 * 4), ("nog_lstm", 3 * 32 + 2 * 4),
     ("niaf_lstm", 4 * 32 + 3 * 4), ("noaf_lstm", 4 * 32 + 3 * 4), ("cifg_peephole_lstm", 3 * 32 + 2 * 4),
     ("fgr_lstm", 4 * 32 + 3 * 4 + 9 * 16), ("zoneout_lstm", 4 * 32), ("recurrent_dropout_lstm", 4 * 32),
-    ("variational_dropout_lstm", 4 * 32), ("irnn", 32), ("echo_state", 32), ("leaky_rnn", 36), ("slstm", 4 * 32),
+    ("variational_dropout_lstm", 4 * 32), ("irnn", 32), ("echo_state", 32), ("leaky_rnn", 36),
+    ("slstm", 4 * (12 + 4 + 4)),
     ("mingru", 2 * 16), ("minlstm", 3 * 16), ("sru", 4 * 12 + 4 * 4), ("qrnn_f", 4 * 12), ("qrnn_fo", 6 * 12),
     ("qrnn_ifo", 8 * 12),
 ])  # fmt: skip

@@ -10,6 +10,7 @@ import torch
 
 from cellula import FormulaError, Recurrent, UsageError, build, cells, load_cell
 from compare import assert_close, gradients
+from zoo_sizes import fitting, own_sizes
 
 DOUBLE = torch.float64
 PROJECTED = """c[t] = sigmoid(x[t] @ W_f + h[t-1] @ U_f) * c[t-1] + tanh(x[t] @ W_g + h[t-1] @ U_g)
@@ -24,9 +25,9 @@ def sequence(*shape, seed=0):
 
 @pytest.mark.parametrize("cell", [*cells(), PROJECTED, "h[t] = tanh(x[t-2] @ W + h[t-3] @ U)"])
 def test_step_by_step_is_the_whole_sequence(cell):
-    sizes = {"proj": 2} if "proj" in cell else {}
+    graph = load_cell(cell)
     # In evaluation, where cells with dropout or zoneout do not draw.
-    module = Recurrent(cell, 3, 4, num_layers=1, dtype=DOUBLE, **sizes).eval()
+    module = Recurrent(graph, 3, fitting(graph, 4), dtype=DOUBLE, **own_sizes(graph)).eval()
     x = sequence(6, 2, 3)
     output, last = module(x)
     state, outputs = None, []

@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from cellula import DataError, Forecaster, FormulaError, RunError, UsageError
-from cellula.cells.catalogue import cells
+from cellula.cells.catalogue import cells, load_cell
 from cellula.tasks.forecast.backtest import METHODS
 from cellula.tasks.options import TrainingOptions
 from cellula.tasks.run import load_model, save_model
 from tasks.forecast.series import QUICK, hourly, panel, small, wave
+from zoo_sizes import fitting, own_sizes
 
 KINDS = {
     "pandas": (lambda frame: frame, pd.DataFrame),
@@ -166,7 +167,8 @@ def test_past_covariates_help_where_they_should():
 
 @pytest.mark.parametrize("cell", list(cells()))
 def test_any_cell_of_the_zoo(cell):
-    forecaster = small(cell).fit(wave())
+    graph = load_cell(cell)
+    forecaster = small(cell, hidden_size=fitting(graph, 6), settings=own_sizes(graph)).fit(wave())
     assert np.isfinite(forecaster.predict()["y"]).all()
 
 

@@ -1,0 +1,21 @@
+"""Sizes for a cell of the zoo: its own sizes, and a hidden size that its blocks divide."""
+
+import math
+
+OWN = 2
+
+
+def own_sizes(graph):
+    """The sizes that a caller must give: `{"proj": 2}`."""
+    return dict.fromkeys(graph.extra_sizes, OWN)
+
+
+def fitting(graph, hidden):
+    """The smallest hidden size from this one on that all block-diagonal matrices of the cell divide."""
+    blocks = math.lcm(*(parameter.blocks for parameter in graph.parameters))
+    return hidden + -hidden % blocks
+
+
+def sizes_of(graph, inputs, hidden):
+    """All sizes of a cell."""
+    return {"input": inputs, "hidden": fitting(graph, hidden), **own_sizes(graph)}
