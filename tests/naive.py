@@ -58,7 +58,9 @@ def run(graph, x, start, parameters, settings, sizes):
                 number = kind.value if isinstance(kind, Constant) else settings[kind.name]
                 return torch.tensor([number], dtype=x.dtype)
             inputs = [value(child) for child in node.inputs]
-            return inputs[0] @ dense(inputs[1]) if node.op == "matmul" else FUNCTIONS[node.op](*inputs)
+            if node.op in ("matmul", "transposed"):
+                return inputs[0] @ (dense(inputs[1]) if node.op == "matmul" else dense(inputs[1]).T)
+            return FUNCTIONS[node.op](*inputs)
 
         for equation in graph.equations:
             units = 1 if equation.node.size is None else sizes[equation.node.size]

@@ -99,7 +99,12 @@ class _Maker:
         if kind == "product" and size is not None:
             rows = self.pick(*SIZES)
             square = rows == size and self.pick(True, False)
-            matrix = self.parameter("diagonal", size) if square else self.parameter("matrix", rows, size)
+            if square:
+                matrix = self.parameter("diagonal", size)
+            elif self.pick(False, False, True):
+                matrix = f"{self.parameter('matrix', size, rows)}.T"
+            else:
+                matrix = self.parameter("matrix", rows, size)
             return f"({self.expression(rows, depth - 1)}) @ {matrix}"
         if kind in ("op", "product"):
             return self.operation(size, depth)

@@ -60,7 +60,9 @@ def ops_page() -> str:
         gradients = "<br>".join(f"`d{a.name} = {text}`" for a, text in arguments if text is not None)
         cells_of_row = (f"`{_call(op)}`", op.meaning, f"`{op.definition}`" if op.definition else "", gradients)
         parts.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells_of_row) + " |")
-    parts.append("| `a @ W` | linear map: W is a matrix, a block-diagonal matrix or a diagonal | | |\n")
+    parts.append(
+        "| `a @ W` | linear map: W is a matrix, a block-diagonal matrix or a diagonal; `W.T` is its transpose | | |\n"
+    )
     parts.append("## How parameters start\n\n| write | meaning |\n|---|---|")
     parts += [f"| `init={name}({', '.join(row.arguments)})` | {row.meaning} |" for name, row in INITS.items()]
     return "\n".join(parts) + "\n"

@@ -138,6 +138,8 @@ def test_every_cell(name):
         "m[t] = tanh(x[t] @ W + h[t-1] @ U)\nh[t]: proj = m[t] @ P",
         "W = matrix(blocks=2)\nD = diagonal()\nh[t]: hidden = tanh(h[t-1] @ W + h[t-2] @ D) + mean(x[t])",
         "s = scalar(init=0.5)\nh[t] = zoneout(layer_norm(x[t] @ W) * sigmoid(s), h[t-1], 0.2)",
+        # Units that tie for the peak share its gradient.
+        "i[t]: hidden = tanh(expand(0.5, i[t-1]) + peak(i[t-1]))\nh[t]: hidden = tanh(i[t]) + x[t] @ W",
         "a[t] = dropout(x[t] @ W, 0.5)\nh[t] = softmax(a[t]) * h[t-1] + max(a[t], 0) ** 2",
     ],
 )

@@ -18,6 +18,7 @@ def right_side(text):
         ("h[t] = tanh(x[t] @ W + h[t-1] @ U + b)", r"\tanh(x_t W + h_{t-1} U + b)"),
         ("h[t] = b_f * h[t-2] - (x[t] @ W - c)", r"b_{f} \odot h_{t-2} - (x_t W - c)"),
         ("h[t] = (r * h[t-1]) @ U + x[t] @ W", r"(r \odot h_{t-1}) U + x_t W"),
+        ("h[t] = tanh(h[t-1] @ W - h[t-1] @ W.T + x[t] @ V)", r"\tanh(h_{t-1} W - h_{t-1} W^{\top} + x_t V)"),
         ("h[t] = r * (h[t-1] @ U) + x[t] @ W", r"r \odot (h_{t-1} U) + x_t W"),
         ("h[t] = 0.5 * (x[t] @ W) / (1 + alpha)", r"\frac{0.5 \, (x_t W)}{1 + \alpha}"),
         ("h[t] = (x[t] @ W) ** 2 + leaky_relu(x[t] @ V)", r"{(x_t W)}^{2} + \operatorname{leaky\_relu}(x_t V)"),

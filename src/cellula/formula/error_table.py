@@ -268,7 +268,13 @@ ERRORS: dict[str, ErrorKind] = {
     "matrix-side": ErrorKind(
         "{what} stands right of `@`, where a matrix is expected",
         "write the matrix on the right by its name: `{suggestion}`",
-        ("h[t] = W @ x[t]", "h[t] = x[t] @ (W + V)", "h[t] = x[t] @ 2", "h[t] = tanh(x[t] @ W) @ h[t-1]"),
+        (
+            "h[t] = W @ x[t]",
+            "h[t] = x[t] @ (W + V)",
+            "h[t] = x[t] @ 2",
+            "h[t] = tanh(x[t] @ W) @ h[t-1]",
+            "h[t] = x[t] @ (W + V).T",
+        ),
     ),
     # Meaning
     "unknown-node": ErrorKind(

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from cellula.errors import Problem, Span
 from cellula.formula.error_table import problem
-from cellula.formula.syntax import Apply, Declaration, Expression, Name, Number, Read
+from cellula.formula.syntax import LINEAR, PRODUCT, TRANSPOSED, Apply, Declaration, Expression, Name, Number, Read
 
 __all__ = ["DECLARATIONS", "NAME_LIMIT", "ExpressionReader", "NotReadable", "lag_text"]
 
@@ -26,7 +26,7 @@ _OPERATORS = {
     ast.Mult: "multiply",
     ast.Div: "divide",
     ast.Pow: "power",
-    ast.MatMult: "matmul",
+    ast.MatMult: PRODUCT,
     ast.Lt: "less",
     ast.LtE: "less_equal",
     ast.Gt: "greater",
@@ -56,7 +56,7 @@ _FOREIGN = {
     ast.DictComp: "a comprehension",
     ast.GeneratorExp: "a comprehension",
     ast.IfExp: "`... if ... else ...` (there is `where(condition, a, b)`)",
-    ast.Attribute: "an attribute (`a.b`)",
+    ast.Attribute: "an attribute (`a.b`; only `W.T` right of `@` has a meaning)",
     ast.Tuple: "a tuple",
     ast.List: "a list",
     ast.Dict: "a dictionary",
@@ -231,12 +231,14 @@ class ExpressionReader:
 
     def _binary(self, node: ast.BinOp) -> Apply:
         operation = self._operator(node.op, node)
-        arguments = self._several([node.left, node.right])
-        if operation == "matmul" and not isinstance(arguments[1], Name):
-            left, right = self.excerpt(node.left), self.excerpt(node.right)
-            swap = isinstance(node.left, ast.Name)
-            suggestion = f"{right} @ {left}" if swap else f"{left} @ W"
-            self._fail("matrix-side", node.right, what=f"`{right}`", suggestion=suggestion)
+        right = node.right
+        if operation == PRODUCT and isinstance(right, ast.Attribute) and right.attr == "T":
+            operation, right = TRANSPOSED, right.value
+        arguments = self._several([node.left, right])
+        if operation in LINEAR and not isinstance(arguments[1], Name):
+            first, second = self.excerpt(node.left), self.excerpt(node.right)
+            suggestion = f"{second} @ {first}" if isinstance(node.left, ast.Name) else f"{first} @ W"
+            self._fail("matrix-side", node.right, what=f"`{second}`", suggestion=suggestion)
         return Apply(operation, arguments, self.span(node), self.span(node))
 
     def _compare(self, node: ast.Compare) -> Apply:

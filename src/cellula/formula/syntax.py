@@ -14,7 +14,22 @@ from dataclasses import dataclass, field
 
 from cellula.errors import Source, Span
 
-__all__ = ["Apply", "Declaration", "Equation", "Expression", "Name", "Number", "Read", "Syntax"]
+__all__ = [
+    "LINEAR",
+    "PRODUCT",
+    "TRANSPOSED",
+    "Apply",
+    "Declaration",
+    "Equation",
+    "Expression",
+    "Name",
+    "Number",
+    "Read",
+    "Syntax",
+]
+
+PRODUCT, TRANSPOSED = "@", "@.T"
+LINEAR = (PRODUCT, TRANSPOSED)
 
 
 @dataclass(frozen=True)
@@ -44,7 +59,11 @@ class Read:
 
 @dataclass(frozen=True)
 class Apply:
-    """An operation and what it works on; operators have names too (`+` is `add`, `@` is `matmul`)."""
+    """An operation and what it works on.
+
+    Operators have names too (`+` is `add`), but for the two linear maps, which no call may stand for: `PRODUCT` is
+    `value @ W`, `TRANSPOSED` is `value @ W.T`.
+    """
 
     operation: str
     arguments: tuple[Expression, ...]

@@ -6,11 +6,23 @@ from pathlib import Path
 
 from cellula.errors import FormulaError
 from cellula.formula.parser import Reading, read
-from cellula.formula.syntax import Apply, Expression, Name, Number, Read, Syntax
+from cellula.formula.syntax import LINEAR, PRODUCT, Apply, Expression, Name, Number, Read, Syntax
 from cellula.graph.declarations import Declared, read_declarations
 from cellula.graph.graph import Equation, Graph
 from cellula.graph.names import Names, collect_names
-from cellula.graph.node import Input, Node, Parameter, Setting, State, apply, constant, equation, leaf, matmul
+from cellula.graph.node import (
+    Input,
+    Node,
+    Parameter,
+    Setting,
+    State,
+    apply,
+    constant,
+    equation,
+    leaf,
+    matmul,
+    transposed,
+)
 from cellula.graph.ops import OPS
 from cellula.graph.sizes import Sizes, infer_sizes
 
@@ -103,8 +115,8 @@ class _Builder:
         if isinstance(expression, Read):
             return self._read(expression)
         inputs = tuple(self._node(argument) for argument in expression.arguments)
-        if expression.operation == "matmul":
-            return matmul(*inputs)
+        if expression.operation in LINEAR:
+            return matmul(*inputs) if expression.operation == PRODUCT else transposed(*inputs)
         draw = None
         if OPS[expression.operation].draw is not None:
             # Every occurrence draws for itself, so that two equal calls stay two nodes.

@@ -16,6 +16,7 @@ Role = Literal["gate", "layer", "combination"]
 Range = tuple[float, float]
 
 _SEQUENCE = (Input, State)
+_LINEAR = ("matmul", "transposed")
 _ANY: Range = (-math.inf, math.inf)
 # Ops that leave their first argument what it is, for this question.
 _TRANSPARENT = {"dropout", "variational_dropout", "expand", "equation"}
@@ -94,12 +95,12 @@ def _is_layer(equation: Equation, varying: set[Node]) -> bool:
         and OPS[value.op].required == 1
     ):
         return _has_product(value)
-    return _has_product(value) and all(node.op == "matmul" or node not in varying for node in _addends(value))
+    return _has_product(value) and all(node.op in _LINEAR or node not in varying for node in _addends(value))
 
 
 def _has_product(node: Node) -> bool:
     """Whether `@` stands in this expression itself, not only in nodes that it names."""
-    if node.op == "matmul":
+    if node.op in _LINEAR:
         return True
     return node.op != "equation" and any(_has_product(child) for child in node.inputs)
 
@@ -119,7 +120,7 @@ def _ranges(graph: Graph) -> dict[Node, Range]:
         inputs = [ranges[child] for child in node.inputs]
         if isinstance(node.attribute, Constant):
             ranges[node] = node.attribute.value, node.attribute.value
-        elif node.op in ("leaf", "matmul"):
+        elif node.op == "leaf" or node.op in _LINEAR:
             ranges[node] = _ANY
         elif node.op in _TRANSPARENT | {"mean", "peak"}:
             ranges[node] = inputs[0]

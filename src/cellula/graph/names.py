@@ -10,7 +10,7 @@ from cellula.errors import Note, Problem, Span
 from cellula.formula.error_table import problem
 from cellula.formula.expressions import DECLARATIONS, lag_text
 from cellula.formula.parser import Reading
-from cellula.formula.syntax import Apply, Declaration, Equation, Expression, Name, Number, Read
+from cellula.formula.syntax import LINEAR, Apply, Declaration, Equation, Expression, Name, Number, Read
 from cellula.graph.ops import OPS, Argument
 
 __all__ = ["Names", "collect_names", "nearest"]
@@ -178,7 +178,7 @@ def _check_name(node: Name, names: Names, reading: Reading) -> None:
 
 
 def _check_apply(node: Apply, names: Names) -> None:
-    if node.operation == "matmul":
+    if node.operation in LINEAR:
         right = node.arguments[1]
         if isinstance(right, Name):
             names.matrices.add(right.name)
@@ -255,7 +255,7 @@ def _check_whole(reading: Reading, names: Names) -> None:
 
 def _check_kinds(nodes: list[Expression], names: Names) -> None:
     """A matrix stands right of `@` only, and nothing else does."""
-    right = {id(n.arguments[1]) for n in nodes if isinstance(n, Apply) and n.operation == "matmul"}
+    right = {id(n.arguments[1]) for n in nodes if isinstance(n, Apply) and n.operation in LINEAR}
     for node in nodes:
         if not isinstance(node, Name) or node.name not in names.parameters:
             continue

@@ -244,7 +244,7 @@ _ACTIVATIONS = (
 _UNITS = (
     Op("sum", "the sum over the units", (_A,), ("expand(dy, a)",), shape="reduce", value=math.fsum),
     Op("units", "how many units a has", (_A,), (None,), shape="reduce", value=len, range=_NON_NEGATIVE),
-    Op("peak", "the largest of the units", (_A,), ("dy * (a == y)",), shape="reduce", value=max),
+    Op("peak", "the largest of the units", (_A,), ("dy * (a == y) / sum(a == y)",), shape="reduce", value=max),
     Op(
         "mean",
         "the mean over the units",

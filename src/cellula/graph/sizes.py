@@ -8,7 +8,7 @@ from itertools import pairwise
 from cellula.errors import Note, Problem, Span
 from cellula.formula.error_table import problem
 from cellula.formula.parser import Reading
-from cellula.formula.syntax import Apply, Declaration, Expression, Name, Number, Read
+from cellula.formula.syntax import LINEAR, PRODUCT, Apply, Declaration, Expression, Name, Number, Read
 from cellula.graph.names import COMMON_SIZES, Names, nearest
 from cellula.graph.ops import OPS
 
@@ -140,7 +140,7 @@ class _Inference:
             return sizes[-1] if sizes else None
         if isinstance(expression, Read):
             return self._read(expression)
-        if expression.operation == "matmul":
+        if expression.operation in LINEAR:
             return self._product(expression)
         shape = OPS[expression.operation].shape if expression.operation in OPS else "unknown"
         sizes = [self._size(argument) for argument in expression.arguments]
@@ -172,8 +172,10 @@ class _Inference:
         if left is None:
             self.result.problems.append(problem("needs-vector", node.arguments[0].span, name="@"))
         else:
-            self._unify(sizes[0], left, right.span, node.arguments[0].span)
-        return sizes[-1]
+            # A transposed matrix leads from its columns to its rows.
+            start = sizes[0] if node.operation == PRODUCT else sizes[-1]
+            self._unify(start, left, right.span, node.arguments[0].span)
+        return sizes[-1] if node.operation == PRODUCT else sizes[0]
 
     def _over_units(self, node: Apply, size: _Variable | None, shape: str) -> _Variable | None:
         if size is None:

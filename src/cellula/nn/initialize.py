@@ -40,7 +40,9 @@ def default_init(graph: Graph, parameter: Parameter) -> Init:
     if parameter.kind != "matrix":
         return Init("constant", (0.0,))
     square = parameter.sizes[0] == parameter.sizes[1]
-    products = [node for node in graph.nodes if node.op == "matmul" and node.inputs[1].attribute == parameter]
+    products = [
+        node for node in graph.nodes if node.op in ("matmul", "transposed") and node.inputs[1].attribute == parameter
+    ]
     recurrent = any(isinstance(below.attribute, State) for node in products for below in walk([node.inputs[0]]))
     return Init("orthogonal", (1.0,)) if square and recurrent else Init("xavier")
 

@@ -13,6 +13,7 @@ from cellula.graph.node import (
     apply,
     equation,
     leaf,
+    matmul,
     transposed,
     walk,
 )
@@ -140,17 +141,21 @@ class _Reverse:
         if node.op == "equation":
             self._add(node.inputs[0], found)
             return
-        if node.op == "matmul":
-            value, matrix = node.inputs
-            assert isinstance(matrix.attribute, Parameter)
-            self.weights.append(WeightTerm(matrix.attribute, value, found))
-            if _is_wanted(value):
-                self._add(value, transposed(found, matrix))
+        if node.op in ("matmul", "transposed"):
+            self._pass_through_matrix(node, found)
             return
         for index, child in enumerate(node.inputs):
             part = gradient(node, index, found, self.named.get(node)) if _is_wanted(child) else None
             if part is not None:
                 self._add(child, _simplify_all(part))
+
+    def _pass_through_matrix(self, node: Node, found: Node) -> None:
+        value, matrix = node.inputs
+        assert isinstance(matrix.attribute, Parameter)
+        left, right = (value, found) if node.op == "matmul" else (found, value)
+        self.weights.append(WeightTerm(matrix.attribute, left, right))
+        if _is_wanted(value):
+            self._add(value, transposed(found, matrix) if node.op == "matmul" else matmul(found, matrix))
 
 
 def _is_wanted(node: Node) -> bool:
@@ -181,7 +186,7 @@ def _owners(plan: Plan) -> tuple[dict[Node, str], set[Node]]:
             if inner.op in ("equation", "leaf") or inner in owners:
                 continue
             owners[inner] = name
-            if inner.op in ("add", "subtract", "matmul") and above in OPS and OPS[above].symbol is None:
+            if inner.op in ("add", "subtract", "matmul", "transposed") and above in OPS and OPS[above].symbol is None:
                 summed.add(inner)
             stack += [(child, inner.op) for child in inner.inputs]
     return owners, summed

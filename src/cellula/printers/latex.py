@@ -116,6 +116,7 @@ _FORMS = {
     "subtract": lambda left, right: _sum("-", left, right),
     "multiply": _multiply,
     "matmul": _matmul,
+    "transposed": lambda left, right: (rf"{_matmul(left, right)[0]}^{{\top}}", _PRODUCT),
     "divide": _divide,
     "power": _power,
     "negative": lambda inside: (f"-{_inside(inside, _PRODUCT)}", _SUM),

@@ -62,7 +62,7 @@ def _cost(node: Node, stage: dict[Node, int], number: int) -> str:
         if inner.op in ("equation", "leaf") or inner in seen or stage[inner] != number:
             continue
         seen.add(inner)
-        if inner.op == "matmul":
+        if inner.op in ("matmul", "transposed"):
             found.append(_product(inner))
         stack += inner.inputs
     counts = {text: found.count(text) for text in sorted(found)}
