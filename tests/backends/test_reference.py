@@ -95,6 +95,13 @@ def test_a_missing_gradient_and_a_wrong_shape_are_found():
         assert_close({"a": leaf}, {"b": leaf})
 
 
+def test_parts_of_a_definition_are_computed_anew_at_every_step():
+    """The mean of i stands in the formula and in the definition of layer_norm, which is computed before it."""
+    graph = build("i[t] = tanh(i[t-1] + x[t] @ W)\ng[t] = layer_norm(i[t])\nh[t] = h[t-1] + mean(i[t]) + g[t]")
+    for one, other in zip(*both(graph, {"input": 3, "hidden": 4}), strict=True):
+        assert_close(one, other)
+
+
 LSTM = load_cell("lstm")
 SMALL = {"input": 2, "hidden": 3}
 

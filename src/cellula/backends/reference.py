@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from cellula.graph.node import Constant, Input, Node, Parameter, Setting, State
+from cellula.graph.ops import OPS
 from cellula.plan.expand import define
-from cellula.plan.plan import Mask, Plan
+from cellula.plan.plan import Mask, Plan, make_plan
 
 __all__ = ["ReferenceProgram", "Result"]
 
@@ -88,27 +89,24 @@ def compute(node: Node, registers: Registers, sizes: Mapping[str, int]) -> Tenso
         if node.size is None or value.shape[-1] == sizes[node.size]:
             return value
         return value.expand(*value.shape[:-1], sizes[node.size])
-    return SPELLING[node.op](*inputs) if node.op in SPELLING else _by_definition(node, registers, sizes)
-
-
-def _by_definition(node: Node, registers: Registers, sizes: Mapping[str, int]) -> Tensor:
-    definition = define(node)
-    return evaluate([definition], dict(registers), sizes)[definition]
+    return SPELLING[node.op](*inputs)
 
 
 def evaluate(nodes: Sequence[Node], registers: Registers, sizes: Mapping[str, int]) -> Registers:
-    """Compute the nodes and all below them that the registers lack; constants are filled in."""
+    """Compute the nodes and all below them that the registers lack, for one step; constants are filled in."""
     stack = list(nodes)
     like = next(iter(registers.values()))
     while stack:
         node = stack[-1]
-        missing = [child for child in node.inputs if child not in registers]
+        defined = node.op in OPS and node.op not in SPELLING
+        needed = (define(node),) if defined else node.inputs
+        missing = [child for child in needed if child not in registers]
         if node in registers or missing:
             stack = stack[:-1] if node in registers else stack + missing
         elif isinstance(node.attribute, Constant):
             registers[node] = torch.full((1,), node.attribute.value, dtype=like.dtype, device=like.device)
         else:
-            registers[node] = compute(node, registers, sizes)
+            registers[node] = registers[needed[0]] if defined else compute(node, registers, sizes)
     return registers
 
 
@@ -135,7 +133,8 @@ class ReferenceProgram:
     """
 
     def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+        # Every op that torch does not spell is planned as its definition: within a loop its parts have their own place.
+        self.plan = plan = make_plan(plan.graph, SPELLING)
         self.equations = dict(plan.equations)
         nodes = {leaf for stage in plan.stages for node in stage for leaf in node.inputs if leaf.op == "leaf"}
         self.leaves = nodes | {node for _, node in plan.updates} | {mask.rate for mask in plan.masks}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 from cellula.graph.graph import Graph
@@ -73,11 +74,13 @@ class Plan:
         return "\n".join(parts)
 
 
-def make_plan(graph: Graph) -> Plan:
+def make_plan(graph: Graph, native: Container[str] | None = None) -> Plan:
     """Decide what runs when.
 
     Args:
         graph: a checked cell.
+        native: the ops that a back end spells itself; all others are replaced by their definitions, so that what
+            they compute has its place in the order too. None keeps every op but those that draw.
 
     Returns:
         The plan, whose invariants have been checked.
@@ -91,7 +94,7 @@ def make_plan(graph: Graph) -> Plan:
     # Ops that draw become arithmetic with a mask, so that no back end needs to know them.
     masks: dict[Node, Mask] = {}
     drawing = [node for node in graph.nodes if _draws(node)]
-    done = expand([equation.node for equation in graph.equations], _draws)
+    done = expand([equation.node for equation in graph.equations], lambda node: _is_replaced(node, native))
     equations = tuple((equation.name, done[equation.node]) for equation in graph.equations)
     nodes = walk(node for _, node in equations)
     for node in nodes:
@@ -108,6 +111,12 @@ def make_plan(graph: Graph) -> Plan:
 
 def _draws(node: Node) -> bool:
     return node.op in OPS and OPS[node.op].draw is not None
+
+
+def _is_replaced(node: Node, native: Container[str] | None) -> bool:
+    if node.op not in OPS or OPS[node.op].definition is None:
+        return False
+    return _draws(node) or (native is not None and node.op not in native)
 
 
 def _updates(graph: Graph, equations: dict[str, Node]) -> tuple[tuple[str, Node], ...]:
