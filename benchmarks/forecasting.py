@@ -171,7 +171,7 @@ def machine() -> dict[str, Any]:
         "processor": names[0].partition(":")[2].strip() if names else platform.processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "versions": {name: installed(name) for name in packages},
     }
