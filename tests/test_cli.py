@@ -3,10 +3,16 @@
 import gzip
 import json
 import math
+import os
+import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
 from cellula import cli
 
@@ -157,3 +163,36 @@ def test_a_file_that_is_no_table_is_refused(run, tmp_path):
     for name in ("empty.csv", "noise.csv", "cut.csv.gz", "names.csv", "fake.parquet", "."):
         code, _, err = run("train", "forecast", name)
         assert code == 1 and "Traceback" not in err and err.startswith("error: "), name
+
+
+def start(words, folder):
+    """The command line in a process of its own."""
+    code = "from cellula.cli import main; main()"
+    source = os.pathsep.join([str(Path(cli.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code, *words]
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def weights(path):
+    return {name: tensor.numpy().tobytes() for name, tensor in load_file(path / "model.safetensors").items()}
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):
+    write_series(tmp_path / "load.csv")
+    words = "train forecast load.csv --time when --target load --cell gru --window 24 --horizon 6 --hidden 4".split()
+    words += ["--epochs", "4", "--batch-size", "4"]
+    whole = start([*words, "--run", "whole"], tmp_path)
+    assert whole.wait(timeout=120) == 0, whole.communicate()[1].decode()
+    killed = start([*words, "--run", "killed"], tmp_path)
+    log = tmp_path / "killed" / "log.jsonl"
+    # In the middle of an epoch: some steps after the first one has ended.
+    while killed.poll() is None and not (log.exists() and '"epoch"' in log.read_text() and log.stat().st_size > 1500):
+        time.sleep(0.01)
+    killed.kill()
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "report.html").exists()
+    resumed = start([*words, "--run", "killed", "--resume"], tmp_path)
+    assert resumed.wait(timeout=120) == 0, resumed.communicate()[1].decode()
+    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
