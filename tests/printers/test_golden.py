@@ -1,0 +1,29 @@
+"""What people read of five cells, kept as text: a change of a printer shows as a change of these files.
+
+UPDATE_GOLDEN=1 python -m pytest tests/printers/test_golden.py      writes them anew
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from cellula import explain, load_cell
+from cellula.printers.latex import print_latex
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+CELLS = ("mlp", "gru", "lstm", "peephole_lstm", "slstm")
+PRINTERS = {"explain.txt": explain, "tex": lambda name: print_latex(load_cell(name))}
+
+
+@pytest.mark.parametrize("form", PRINTERS)
+@pytest.mark.parametrize("name", CELLS)
+def test_text_is_what_it_was(name, form):
+    path, text = GOLDEN / f"{name}.{form}", PRINTERS[form](name) + "\n"
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8"), f"{path.name} changed; if that is meant: UPDATE_GOLDEN=1"
+
+
+def test_no_file_is_left_over():
+    assert {path.name for path in GOLDEN.iterdir()} == {f"{name}.{form}" for name in CELLS for form in PRINTERS}
