@@ -165,13 +165,28 @@ def test_a_file_that_is_no_table_is_refused(run, tmp_path):
         assert code == 1 and "Traceback" not in err and err.startswith("error: "), name
 
 
-def start(words, folder):
-    """The command line in a process of its own."""
-    code = "from cellula.cli import main; main()"
+def start(words, folder, code="from cellula.cli import main; main()"):
+    """The command line, or other code, in a process of its own."""
     source = os.pathsep.join([str(Path(cli.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", code, *words]
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.mark.parametrize(
+    ("package", "code", "extra"),
+    [
+        ("pyarrow", "from cellula.cli import main; main()", "cellula[forecast]"),
+        ("accelerate", "import cellula; cellula.Forecaster", "cellula[forecast]"),
+        ("torch", "import cellula; cellula.Recurrent", "cellula"),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named_with_the_remedy(tmp_path, package, code, extra):
+    # None in sys.modules makes an import fail as if the package were not there.
+    process = start(["train", "forecast"], tmp_path, f"import sys; sys.modules[{package!r}] = None; {code}")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert f"{package} is needed for this and is not installed; write: pip install '{extra}'" in err.decode()
 
 
 def weights(path):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cellula.backends import compile
 from cellula.cells.catalogue import cells, load_cell
 from cellula.cells.explain import explain
-from cellula.errors import CellulaError, DataError, FormulaError, RunError, UsageError
+from cellula.errors import CellulaError, DataError, FormulaError, RunError, UsageError, missing_package
 from cellula.formula.parser import parse
 from cellula.graph.build import build
 from cellula.graph.graph import Graph
@@ -56,7 +56,10 @@ _HEAVY = {
 
 def __getattr__(name: str) -> Any:
     if name in _HEAVY:
-        return getattr(importlib.import_module(_HEAVY[name]), name)
+        try:
+            return getattr(importlib.import_module(_HEAVY[name]), name)
+        except ModuleNotFoundError as error:
+            raise missing_package(error) from error
     raise AttributeError(f"module 'cellula' has no attribute {name!r}")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from cellula.cells.catalogue import cells, load_cell
-from cellula.errors import CellulaError, FormulaError, UsageError
+from cellula.errors import CellulaError, FormulaError, UsageError, missing_package
 from cellula.graph.graph import Graph
 from cellula.plan.backward import make_backward
 from cellula.plan.plan import make_plan
@@ -46,10 +46,11 @@ def main() -> None:
         # The reader of our output left, as `head` does; what is still buffered has no taker.
         sys.stdout = None
         code = WRONG
-    except (CellulaError, OSError) as error:
-        if "--debug" in arguments:
+    except (CellulaError, OSError, ModuleNotFoundError) as error:
+        found = missing_package(error) if isinstance(error, ModuleNotFoundError) else error
+        if "--debug" in arguments or isinstance(found, ModuleNotFoundError):
             raise
-        _complain(error, as_json="--json" in arguments)
+        _complain(found, as_json="--json" in arguments)
         code = WRONG
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -12,12 +12,14 @@ __all__ = [
     "CellulaError",
     "DataError",
     "FormulaError",
+    "MissingPackageError",
     "Note",
     "Problem",
     "RunError",
     "Source",
     "Span",
     "UsageError",
+    "missing_package",
 ]
 
 
@@ -35,6 +37,33 @@ class RunError(CellulaError):
 
 class UsageError(CellulaError, ValueError):
     """An argument that is out of range or does not fit the others."""
+
+
+class MissingPackageError(CellulaError, ImportError):
+    """A package that is needed here is not installed."""
+
+
+# Package -> what to install to have it.
+_BROUGHT_BY: dict[str, str] = {
+    "accelerate": "cellula[forecast]",
+    "matplotlib": "cellula[forecast]",
+    "narwhals": "cellula[forecast]",
+    "pyarrow": "cellula[forecast]",
+    "tqdm": "cellula[forecast]",
+    "numpy": "cellula",
+    "safetensors": "cellula",
+    "torch": "cellula",
+}
+
+
+def missing_package(error: ModuleNotFoundError) -> Exception:
+    """What to raise for a module that was not found: how to get it, where it is one of ours to know."""
+    package = (error.name or "").split(".")[0]
+    if package not in _BROUGHT_BY:
+        return error
+    return MissingPackageError(
+        f"{package} is needed for this and is not installed; write: pip install '{_BROUGHT_BY[package]}'", name=package
+    )
 
 
 @dataclass(frozen=True, order=True)
