@@ -36,7 +36,8 @@ def truncated(module: Recurrent, x: Tensor, k1: int, k2: int | None = None, stat
 
     The state is carried from piece to piece; the graph is cut. Compute a loss on every chunk's output and step the
     optimizer before asking for the next one: the parameters may change in between. With k2 > k1 the steps before a
-    piece are run again with the parameters as they are then. k1 = k2 = 1 is backpropagation within one step.
+    piece are run again with the parameters as they are then, and dropout and zoneout draw anew for them. k1 = k2 = 1 is
+    backpropagation within one step.
 
     Args:
         module: a unidirectional `Recurrent`.

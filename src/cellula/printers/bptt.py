@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cellula.plan.backward import Backward, WeightTerm
-from cellula.printers.formula import print_expression, print_formula
+from cellula.printers.formula import print_expression
 
 __all__ = ["print_bptt"]
 
@@ -35,8 +35,7 @@ def print_bptt(backward: Backward) -> str:
           dU = h[t-1].T @ dh_in[t]
     """
     graph = backward.plan.graph
-    body = print_formula(graph).split('"""', 2)[-1].strip("\n")
-    forward = [line.split("  #")[0].rstrip() for line in body.split("\n") if "[t]" in line.split("=")[0]]
+    forward = [f"{equation.name}[t] = {print_expression(equation.value)}" for equation in graph.equations]
     steps = [(f"{name}[t]", print_expression(node.inputs[0])) for name, node in backward.gradients]
     for slot, node in backward.carries:
         text = "0" if node is None else print_expression(node)

@@ -179,7 +179,7 @@ def test_pinball_loss_by_hand():
     def model(history, future):
         return torch.tensor([[[[0.0, 3.0]], [[0.0, 0.0]]]])
 
-    loss = pinball_loss((0.1, 0.5))(model, (truth, truth, truth, weight))  # type: ignore[arg-type]
+    loss = pinball_loss((0.1, 0.5))(model, (truth, truth, truth, weight))
     # 0.1 * 1 for the lower quantile, 0.5 * 2 for the median; the second step was not measured.
     assert float(loss) == pytest.approx((0.1 + 1.0) / 2)
 
