@@ -28,7 +28,7 @@ PACKED = {
     "t.CSV": lambda path: path.write_bytes(TEXT),
     "t.tsv": lambda path: path.write_bytes(TEXT.replace(b",", b"\t")),
     "semicolons.csv": lambda path: path.write_bytes(TEXT.replace(b",", b";")),
-    "t.csv.gz": lambda path: path.write_bytes(gzip.compress(TEXT)),
+    "t.csv.gz": lambda path: path.write_bytes(gzip.compress(TEXT, mtime=0)),
     "t.csv.bz2": lambda path: path.write_bytes(bz2.compress(TEXT)),
     "t.csv.xz": lambda path: path.write_bytes(lzma.compress(TEXT)),
     "t.csv.zst": lambda path: path.write_bytes(pyarrow.compress(TEXT, "zstd", asbytes=True)),
@@ -66,11 +66,12 @@ def test_text_and_rows():
         ("t.csv", b"a,b\n", "no rows"),
         ("t.csv", b"a,b\n1,2\n3\n", "cannot be read as a table"),
         ("t.csv.gz", TEXT, "cannot be read as a table"),
-        ("t.csv.gz", gzip.compress(TEXT * 99)[:40], "cannot be read as a table"),
+        ("t.csv.gz", gzip.compress(TEXT * 99, mtime=0)[:40], "cannot be read as a table"),
         ("t.csv.xz", TEXT, "cannot be read as a table"),
         ("t.zip", TEXT, "cannot be read as a table"),
         ("t.parquet", TEXT, "cannot be read as a table"),
     ],
+    ids=["missing", "unknown", "empty", "no-rows", "ragged", "not-gz", "cut-gz", "not-xz", "not-zip", "not-parquet"],
 )
 def test_what_is_no_table_is_refused(tmp_path, name, write, message):
     if write is not None:
