@@ -16,7 +16,7 @@ from cellula.graph.ops import OPS
 from cellula.plan.expand import define
 from cellula.plan.plan import Mask, Plan, make_plan
 
-__all__ = ["ReferenceProgram", "Result"]
+__all__ = ["ReferenceProgram", "Result", "draw_masks"]
 
 Registers = dict[Node, Tensor]
 
@@ -132,6 +132,8 @@ class ReferenceProgram:
         plan: what runs when.
     """
 
+    name = "reference"
+
     def __init__(self, plan: Plan) -> None:
         # Every op that torch does not spell is planned as its definition: within a loop its parts have their own place.
         self.plan = plan = make_plan(plan.graph, SPELLING)
@@ -156,6 +158,7 @@ class ReferenceProgram:
         alive: Tensor | None = None,
         training: bool = False,
         record: Sequence[str] = (),
+        masks: Sequence[Tensor] = (),
     ) -> Result:
         """Run all steps.
 
@@ -168,10 +171,16 @@ class ReferenceProgram:
             alive: which rows still run at which step [T, B, 1]; one that has ended keeps its state and puts out zeros.
             training: whether dropout and zoneout draw.
             record: names of nodes to return.
+            masks: the random masks in the order of the plan, if they have been drawn before.
         """
         plan, names = self.plan, (self.plan.graph.output, *record)
         registers = self._leaves(x, parameters, settings)
-        registers |= {mask.node: _draw(mask, registers, x, sizes, training) for mask in plan.masks}
+        if masks:
+            registers |= {mask.node: drawn for mask, drawn in zip(plan.masks, masks, strict=True)}
+        elif training:
+            registers |= draw_masks(plan, x, settings, sizes)
+        else:
+            registers |= {mask.node: _mean(mask, registers) for mask in plan.masks}
         for node in (*plan.once, *plan.before):
             registers[node] = compute(node, registers, sizes)
         kept = self._kept(names)
@@ -235,11 +244,23 @@ def _steps(value: Tensor, x: Tensor) -> Tensor:
     return value.expand(x.shape[0], *value.shape[-2:] if value.ndim > 1 else value.shape)
 
 
-def _draw(mask: Mask, registers: Registers, x: Tensor, sizes: Mapping[str, int], training: bool) -> Tensor:
-    """A random mask for all steps [T, B, H] or one for the sequence [B, H]; its mean when not training."""
-    draw, rate = mask.leaf.draw, registers[mask.rate]
-    if not training:
-        return torch.ones_like(rate) if draw.inverted else rate
+def _mean(mask: Mask, registers: Registers) -> Tensor:
+    """What stands for a mask when not training."""
+    rate = registers[mask.rate]
+    return torch.ones_like(rate) if mask.leaf.draw.inverted else rate
+
+
+def draw_masks(
+    plan: Plan, x: Tensor, settings: Mapping[str, float | Tensor], sizes: Mapping[str, int]
+) -> dict[Node, Tensor]:
+    """Draw the random masks of a plan: for all steps [T, B, H], or one for the sequence [B, H]."""
+    return {mask.node: _draw(mask, x, settings, sizes) for mask in plan.masks}
+
+
+def _draw(mask: Mask, x: Tensor, settings: Mapping[str, float | Tensor], sizes: Mapping[str, int]) -> Tensor:
+    draw, what = mask.leaf.draw, mask.rate.attribute
+    assert isinstance(what, Setting | Constant)
+    rate = what.value if isinstance(what, Constant) else settings[what.name]
     units = 1 if mask.leaf.size is None else sizes[mask.leaf.size]
     shape = (*x.shape[:2], units) if draw.per == "step" else (x.shape[1], units)
     hit = torch.rand(shape, dtype=x.dtype, device=x.device) < rate

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from cellula.backends.reference import ReferenceProgram, Result
+from cellula.backends.reference import Result
 from cellula.nn.initialize import initialize
+
+if TYPE_CHECKING:
+    from cellula.backends import Program
 
 __all__ = ["Direction", "run_backward", "run_forward"]
 
@@ -18,7 +21,7 @@ class Direction(nn.Module):
     """The parameters of one layer in one direction."""
 
     def __init__(
-        self, program: ReferenceProgram, sizes: Mapping[str, int], learned: bool, device: Any, dtype: torch.dtype | None
+        self, program: Program, sizes: Mapping[str, int], learned: bool, device: Any, dtype: torch.dtype | None
     ) -> None:
         super().__init__()
         graph = program.plan.graph

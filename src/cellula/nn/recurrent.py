@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cellula.backends import compile
+from cellula.backends.auto import AutoProgram
 from cellula.backends.reference import Result
 from cellula.cells.catalogue import cells, load_cell
 from cellula.errors import UsageError
@@ -56,6 +57,8 @@ class Recurrent(nn.Module):
         batch_first: inputs and outputs are [B, T, ...] instead of [T, B, ...]; states are not concerned.
         initial_state: `"zero"`, or `"learned"`: a learned start per layer and direction, used where no state is given.
         device, dtype: of the parameters.
+        backend: `"auto"`: generated C where it can run a call, else the reference; `"c"`; or `"reference"`, plain torch.
+            None: `$CELLULA_BACKEND`, or `"auto"` where that is not set.
         **settings: the formula's own settings (`leak=0.3`) and sizes (`proj=32`).
 
     Attributes:
@@ -88,6 +91,7 @@ class Recurrent(nn.Module):
         initial_state: str = "zero",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        backend: str | None = None,
         **settings: float,
     ) -> None:
         super().__init__()
@@ -105,7 +109,7 @@ class Recurrent(nn.Module):
         self.dropout, self.batch_first, self.initial_state = float(dropout), bool(batch_first), initial_state
         self.settings, self.sizes = _split_settings(self.graph, settings)
         self.directions = 2 if bidirectional else 1
-        program = compile(make_plan(self.graph))
+        program = compile(make_plan(self.graph), backend)
         self.layers = nn.ModuleList()
         self.output_size = self.input_size
         for _ in range(self.num_layers):
@@ -120,6 +124,12 @@ class Recurrent(nn.Module):
     def cell_text(self) -> str:
         """The whole formula as text."""
         return print_formula(self.graph)
+
+    @property
+    def backend(self) -> str:
+        """Which back end runs it, and with `"auto"` what the last call was run by and why."""
+        program = next(self._all()).program
+        return f"auto, last call: {program.last or 'none yet'}" if isinstance(program, AutoProgram) else program.name
 
     @property
     def state_names(self) -> tuple[str, ...]:

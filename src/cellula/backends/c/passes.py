@@ -1,0 +1,251 @@
+"""One pass over the units of a step as C: products by tiles, and the whole formula on what they leave in the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cellula.backends.c.arrays import Array, Sizes
+from cellula.backends.c.spelling import spell
+from cellula.graph.node import Extent, Input, Node, Parameter
+from cellula.plan.schedule import Phase, Schedule
+
+__all__ = ["PassRenderer", "parameter_of"]
+
+
+def parameter_of(product: Node) -> Parameter:
+    """The matrix of a product."""
+    parameter = product.inputs[1].attribute
+    assert isinstance(parameter, Parameter)
+    return parameter
+
+
+@dataclass(frozen=True)
+class PassRenderer:
+    """Writes the passes of one direction.
+
+    Args:
+        name: of the direction.
+        schedule: its passes.
+        sizes: as C expressions.
+        places: where leaves, given values and values of earlier passes lie.
+        targets: what is written, and where.
+        totals: number of a total, its node.
+        panels: (matrix, op) -> number of its panel.
+        early: the sums of which some products may have been computed for many steps before.
+    """
+
+    name: str
+    schedule: Schedule
+    sizes: Sizes
+    places: Mapping[Node, Array | str]
+    targets: Sequence[tuple[Node, Array]]
+    totals: Sequence[tuple[int, Node]]
+    panels: Mapping[tuple[str, str], int]
+    early: Sequence[Node]
+
+    def render(self, number: int) -> str:
+        """The function of one pass."""
+        return _Pass(self, number, self.schedule.phases[number]).text()
+
+
+class _Pass:
+    """One pass."""
+
+    def __init__(self, whole: PassRenderer, number: int, phase: Phase) -> None:
+        self.whole, self.number, self.phase, self.sizes = whole, number, phase, whole.sizes
+        place = whole.schedule.phase_of
+        self.targets = [(node, array) for node, array in whole.targets if place(node) == number]
+        self.totals = [(total, node) for total, node in whole.totals if place(node) == number]
+        self.pointers: dict[str, str] = {}
+        self.terms: list[str] = []
+
+    def text(self) -> str:
+        """The whole function."""
+        body = self._numbers() if self.phase.size is None else self._units()
+        name = self.whole.name
+        lines = [
+            f"static void {name}_pass_{self.number}(const {name}_job *J, const {name}_part *P, int64_t t, int64_t rows, "
+            "int member, int members) {",
+            "    const int64_t *ids = P->ids;",
+            *(f"    real *const {local} = {base};" for base, local in self.pointers.items()),
+            *(f"    {line}" for line in body),
+            "}",
+        ]
+        return "\n".join(lines)
+
+    def _numbers(self) -> list[str]:
+        """Single numbers of every row, in all lanes."""
+        loop = ["for (int64_t r = 0; r < rows; r++) {", "    const int64_t id = ids[r];", "    (void)id;"]
+        body = _Body(self, True).lines()
+        return ["(void)t, (void)members;", "if (member) return;", *loop, *(f"    {line}" for line in body), "}"]
+
+    def _units(self) -> list[str]:
+        sums = self.phase.sums
+        inside = self._tile(len(sums))
+        totals = len(self.totals)
+        lines = [
+            f"const int64_t units = {self.sizes.units(self.phase.size)}, pairs = PAIRS(units);",
+            "(void)t;",
+            "for (int64_t pair = pairs * member / members; pair < pairs * (member + 1) / members; pair++) {",
+            *(f"    vec total_{index}[2] = {{splat(0), splat(0)}};" for index in range(totals)),
+            *(f"    {line}" for line in [*self.terms, *inside]),
+        ]
+        for index, (total, _) in enumerate(self.totals):
+            at = f"P->totals + J->total_at[{total}] + pair * PAIR"
+            lines.append(f"    for (int half = 0; half < 2; half++) store({at} + half * WIDTH, ")
+            lines.append(f"        load({at} + half * WIDTH) + total_{index}[half]);")
+        return [*lines, "}"]
+
+    def _tile(self, sums: int) -> list[str]:
+        """Tiles of rows: the products, then the formula on them."""
+        products = [line for index, node in enumerate(self.phase.sums) for line in self._product(index, node, sums)]
+        lines = []
+        if sums:
+            lines += [
+                "const int64_t tiles = TILES(rows);",
+                "for (int64_t tile = 0; tile < tiles; tile++) {",
+                "    const int64_t row = tile_start(rows, tiles, tile), after = tile_start(rows, tiles, tile + 1);",
+                f"    real sums[ROWS * {sums} * PAIR] __attribute__((aligned(64)));",
+                *(f"    {line}" for line in products),
+            ]
+        else:
+            lines += ["{", "    const int64_t row = 0, after = rows;"]
+        lines += [
+            "    for (int half = 0; half < 2; half++) {",
+            "        const int64_t u = pair * PAIR + half * WIDTH, left = units - u;",
+            "        if (left <= 0) break;",
+            "        if (left >= WIDTH) {",
+            *(f"            {line}" for line in self._rows(True)),
+            "        } else {",
+            "            const int n = (int)left;",
+            "            (void)n;",
+            *(f"            {line}" for line in self._rows(False)),
+            "        }",
+            "    }",
+        ]
+        return [*lines, "}"]
+
+    def _rows(self, full: bool) -> list[str]:
+        body = _Body(self, full).lines()
+        return [
+            "for (int64_t r = row; r < after; r++) {",
+            "    const int64_t id = ids[r];",
+            "    (void)id;",
+            *(f"    {line}" for line in body),
+            "}",
+        ]
+
+    def _product(self, index: int, node: Node, sums: int) -> list[str]:
+        """The call that leaves one sum of products in `sums`; its terms are made before the tiles."""
+        terms = []
+        for product in node.inputs:
+            panel = self.whole.panels[parameter_of(product).name, product.op]
+            place = self.whole.places[product.inputs[0]]
+            assert isinstance(place, Array)
+            local = self.pointer(place)
+            terms.append(f"term_of({local}, {place.step}, {place.rows}, &J->panels[{panel}], pair)")
+        self.terms.append(f"const term terms_{index}[] = {{{', '.join(terms)}}};")
+        out = f"sums + {index} * PAIR, {sums} * PAIR"
+        if node not in self.whole.early:
+            return [f"multiply(after - row, terms_{index}, {len(terms)}, row, NULL, 0, {out});"]
+        early = sum(isinstance(product.inputs[0].attribute, Input) for product in node.inputs)
+        number = list(self.whole.early).index(node)
+        start = f"P->early + (P->early_row + row) * P->early_step + P->early_at[{number}] + pair * PAIR"
+        return [
+            "if (P->chunk)",
+            f"    multiply(after - row, terms_{index} + {early}, {len(terms) - early}, row,",
+            f"             {start}, P->early_step, {out});",
+            "else",
+            f"    multiply(after - row, terms_{index}, {len(terms)}, row, NULL, 0, {out});",
+        ]
+
+    def pointer(self, array: Array) -> str:
+        """The local name of an array's first row at this step."""
+        return self.pointers.setdefault(array.base, f"a{len(self.pointers)}")
+
+
+class _Body:
+    """What is done for one row and one vector of units; `full` if all its lanes are units."""
+
+    def __init__(self, one: _Pass, full: bool) -> None:
+        self.one, self.full = one, full
+        self.sums = {node: index for index, node in enumerate(one.phase.sums)}
+        self.values: dict[Node, str] = {}
+        self.code: list[str] = []
+
+    def lines(self) -> list[str]:
+        """The statements: values in order, then everything that is written."""
+        single = self.one.phase.size is None
+        for node in self.one.phase.nodes:
+            self._compute(node)
+        writes = []
+        for node, array in self.one.targets:
+            at = array.at(self.one.pointer(array))
+            value = self._value(node)
+            if single:
+                writes.append(f"*({at}) = {value}[0];")
+            elif self.full or array.padded:
+                writes.append(f"store({at} + u, {value});")
+            else:
+                writes.append(f"store_part({at} + u, {value}, n);")
+        for index, (total, node) in enumerate(self.one.totals):
+            value = self._value(node)
+            writes.append(
+                f"P->totals[J->total_at[{total}]] += {value}[0];" if single else f"total_{index}[half] += {value};"
+            )
+        return self.code + writes
+
+    def _name(self, node: Node, text: str) -> str:
+        name = self.values[node] = f"v{len(self.values)}"
+        comment = f"  /* {_safe(str(node.attribute))} */" if node.op == "equation" else ""
+        self.code.append(f"const vec {name} = {text};{comment}")
+        return name
+
+    def _compute(self, node: Node) -> None:
+        if node in self.sums:
+            index, count = self.sums[node], len(self.sums)
+            self._name(node, f"load(sums + ((r - row) * {count} + {index}) * PAIR + half * WIDTH)")
+        elif node.op == "equation":
+            self._name(node, self._value(node.inputs[0]))
+        elif node.op in ("sum", "peak"):
+            self._name(node, self._reduction(node))
+        else:
+            self._name(node, self._spelled(node))
+
+    def _spelled(self, node: Node) -> str:
+        if node.op == "units":
+            return f"splat((real)({self.one.sizes.units(node.inputs[0].size)}))"
+        # An extent stands for a size only; what is repeated over it is in every lane already.
+        arguments = [self._value(child) for child in node.inputs if not isinstance(child.attribute, Extent)]
+        return spell(node, arguments)
+
+    def _reduction(self, node: Node) -> str:
+        child = node.inputs[0]
+        if child.size is None:
+            return self._value(child)
+        place = self.one.whole.places[child]
+        assert isinstance(place, Array)
+        return f"splat({node.op}_row({place.at(self.one.pointer(place))}, {self.one.sizes.units(child.size)}))"
+
+    def _value(self, node: Node) -> str:
+        """The local variable that holds a value here."""
+        if node in self.values:
+            return self.values[node]
+        if node in self.one.whole.schedule.steady:
+            return self._name(node, self._spelled(node))
+        place = self.one.whole.places[node]
+        return self._name(node, place if isinstance(place, str) else self._load(place))
+
+    def _load(self, array: Array) -> str:
+        at = array.at(self.one.pointer(array))
+        if array.size is None:
+            return f"splat(*({at}))"
+        if self.full or array.padded:
+            return f"load({at} + u)"
+        return f"load_part({at} + u, n)"
+
+
+def _safe(text: str) -> str:
+    """A name for a comment."""
+    return "".join(letter for letter in text if letter.isascii() and (letter.isalnum() or letter == "_"))
