@@ -10,12 +10,41 @@ import torch
 from torch import Tensor
 
 from cellula.backends.c.launch.kernels import CompiledKernel, available_threads
-from cellula.backends.c.launch.products import Factors, add_late_products, weight_gradients
+from cellula.backends.c.launch.products import Factors, Products, lay_out
 from cellula.backends.reference import evaluate
-from cellula.graph.node import Constant, Node, Parameter, Setting, walk
-from cellula.plan.kernel import Column, Kernel
+from cellula.graph.node import Constant, Node, Parameter, Setting, Size, walk
+from cellula.plan.kernel import Kernel
 
-__all__ = ["Call", "Gradients", "Made", "once_values", "run_backward", "run_forward"]
+__all__ = ["Call", "Gradients", "Made", "Shape", "once_values", "run_backward", "run_forward"]
+
+
+class Shape:
+    """A kernel with numbers for its sizes.
+
+    Args:
+        compiled: the kernel.
+        sizes: name -> number of units.
+    """
+
+    def __init__(self, compiled: CompiledKernel, sizes: Mapping[str, int]) -> None:
+        kernel = compiled.kernel
+        back = kernel.backward
+
+        def units(size: Size) -> int:
+            return 1 if size is None else sizes[size]
+
+        self.compiled, self.kernel, self.sizes = compiled, kernel, sizes
+        self.states = {state.slot: units(state.size) for state in kernel.plan.graph.states}
+        self.output = units(kernel.output.size)
+        self.records = {name: units(node.size) for name, node in kernel.records}
+        self.series = {slot: self.states[slot] for slot in kernel.kept if slot != kernel.output_slot}
+        self.work = sum(units(column.size) for column in kernel.saved)
+        self.extra = sum(units(column.size) for column in back.extra) if back else 0
+        self.totals = tuple(dict.fromkeys(parameter.name for parameter, _ in back.totals)) if back else ()
+        self.products: Products = lay_out(kernel, units)
+        layout = compiled.source.layout
+        self.layout = layout
+        self.units = tuple(sizes.get(name, 1) for name in layout.sizes)
 
 
 @dataclass(frozen=True)
@@ -23,15 +52,13 @@ class Call:
     """What does not change between the two directions of a call.
 
     Args:
-        compiled: the kernel.
-        sizes: name -> number of units.
+        shape: the kernel and its sizes.
         settings: name -> number.
         lengths: steps of every row, or None.
         masks: number -> the random mask.
     """
 
-    compiled: CompiledKernel
-    sizes: Mapping[str, int]
+    shape: Shape
     settings: Mapping[str, float]
     lengths: Tensor | None
     masks: Mapping[int, Tensor]
@@ -39,30 +66,21 @@ class Call:
     @property
     def kernel(self) -> Kernel:
         """What is computed."""
-        return self.compiled.kernel
-
-    def units(self, size: str | None) -> int:
-        """How many units a value has."""
-        return 1 if size is None else self.sizes[size]
+        return self.shape.kernel
 
     def empty(self, like: Tensor, *shape: int) -> Tensor:
         """Memory for results; zeros where rows may end early and nothing is written."""
         return like.new_empty(shape) if self.lengths is None else like.new_zeros(shape)
 
-    def width(self, columns: Sequence[Column]) -> int:
-        """Units of all columns together."""
-        return sum(self.units(column.size) for column in columns)
-
 
 def _numbers(call: Call, x: Tensor, parameters: Mapping[str, Tensor]) -> tuple[array, Tensor | None]:
     """The whole numbers of a call; the second value must live as long as it."""
-    layout = call.compiled.source.layout
-    order = None
-    numbers = [*available_threads(), x.shape[0], x.shape[1], 0, 0, *(call.sizes.get(name, 1) for name in layout.sizes)]
+    order, lengths = None, (0, 0)
     if call.lengths is not None:
         order = torch.argsort(call.lengths, descending=True, stable=True)
-        numbers[6:8] = call.lengths.data_ptr(), order.data_ptr()
-    for name in layout.matrices:
+        lengths = call.lengths.data_ptr(), order.data_ptr()
+    numbers = [*available_threads(), x.shape[0], x.shape[1], *lengths, *call.shape.units]
+    for name in call.shape.layout.matrices:
         stride = parameters[name].stride()
         numbers += (*stride, 0) if len(stride) == 2 else (*stride[1:], stride[0])
     return array("q", numbers), order
@@ -76,7 +94,7 @@ def _call(function: Callable[..., int], call: Call, x: Tensor, parameters: Mappi
         tensor = tensors[name]
         found.append(0 if tensor is None else tensor.data_ptr())
     pointers = array("Q", found)
-    settings = array("d", [call.settings[name] for name in call.compiled.source.layout.settings] or [0.0])
+    settings = array("d", [call.settings[name] for name in call.shape.layout.settings] or [0.0])
     failed = function(numbers.buffer_info()[0], pointers.buffer_info()[0], settings.buffer_info()[0])
     del order
     if failed:
@@ -119,20 +137,19 @@ def run_forward(
         state: slot -> contiguous [B, H].
         parameters: name -> tensor; vectors contiguous, matrices of any strides.
     """
-    kernel, (steps, batch) = call.kernel, x.shape[:2]
-    sizes = {state.slot: call.units(state.size) for state in kernel.plan.graph.states}
-    output = call.empty(x, steps, batch, call.units(kernel.output.size))
-    final = {slot: x.new_empty(batch, size) for slot, size in sizes.items()}
-    series = {slot: call.empty(x, steps, batch, sizes[slot]) for slot in kernel.kept if slot != kernel.output_slot}
-    work = call.empty(x, steps, batch, call.width(kernel.saved)) if kernel.saved else None
-    records = {name: call.empty(x, steps, batch, call.units(node.size)) for name, node in kernel.records}
+    shape, (steps, batch) = call.shape, x.shape[:2]
+    kernel = shape.kernel
+    output = call.empty(x, steps, batch, shape.output)
+    final = {slot: x.new_empty((batch, size)) for slot, size in shape.states.items()}
+    series = {slot: call.empty(x, steps, batch, size) for slot, size in shape.series.items()}
+    work = call.empty(x, steps, batch, shape.work) if shape.work else None
+    records = {name: call.empty(x, steps, batch, size) for name, size in shape.records.items()}
     tensors = _common(call, x, parameters) | {"output": output, "work": work}
     tensors |= {f"state {slot}": value for slot, value in state.items()}
     tensors |= {f"final {slot}": value for slot, value in final.items()}
     tensors |= {f"series {slot}": series.get(slot, output) for slot in kernel.kept}
     tensors |= {f"record {name}": value for name, value in records.items()}
-    compiled = call.compiled
-    _call(compiled.forward, call, x, parameters, compiled.source.layout.forward, tensors)
+    _call(shape.compiled.forward, call, x, parameters, shape.layout.forward, tensors)
     return Made(output, final, series, work, records)
 
 
@@ -158,30 +175,31 @@ def run_backward(
         d_final: slot -> the gradient of the final state, contiguous; None where there is none.
         wanted: of `"x"` and of names of matrices, whether their gradients are wanted.
     """
-    kernel, (steps, batch) = call.kernel, x.shape[:2]
-    back = kernel.backward
+    shape, (steps, batch) = call.shape, x.shape[:2]
+    kernel, back = shape.kernel, shape.kernel.backward
     assert back is not None
     d_state = {slot: torch.empty_like(value) for slot, value in state.items()}
-    extra = call.empty(x, steps, batch, call.width(back.extra)) if back.extra else None
+    extra = call.empty(x, steps, batch, shape.extra) if shape.extra else None
     d_x = None
     if wanted("x") or back.input is not None:
         # What the steps do not write comes from products that follow them.
         d_x = call.empty(x, *x.shape) if back.input is not None or back.inputs else torch.zeros_like(x)
-    totals = {parameter.name: x.new_empty(parameters[parameter.name].shape) for parameter, _ in back.totals}
+    totals = {name: torch.empty_like(parameters[name]) for name in shape.totals}
     tensors = _common(call, x, parameters) | {"d_output": d_output, "work": made.work, "extra": extra, "d_x": d_x}
     tensors |= {f"d_final {slot}": value for slot, value in d_final.items()}
     tensors |= {f"d_state {slot}": value for slot, value in d_state.items()}
     tensors |= {f"state {slot}": state[slot] for slot in kernel.kept}
     tensors |= {f"series {slot}": made.series.get(slot, made.output) for slot in kernel.kept}
     tensors |= {f"d_parameter {name}": value for name, value in totals.items()}
-    function = call.compiled.backward
+    function = shape.compiled.backward
     assert function is not None
-    _call(function, call, x, parameters, call.compiled.source.layout.backward, tensors)
-    factors = Factors(back, kernel.saved, call.units, x, state, made.output, made.series, made.work, extra)
+    _call(function, call, x, parameters, shape.layout.backward, tensors)
+    buffers = {"x": x, "work": made.work, "extra": extra}
+    buffers |= {slot: made.series.get(slot, made.output) for slot in kernel.kept}
+    factors = Factors(batch, buffers, state)
     if d_x is not None and wanted("x"):
-        add_late_products(d_x.view(-1, x.shape[-1]), back.inputs, factors, parameters, back.input is not None)
-    products = [product for product in back.weights if wanted(product.parameter.name)]
-    return Gradients(d_x, d_state, totals | weight_gradients(products, factors, parameters))
+        factors.add_to_input(d_x.view(-1, x.shape[-1]), shape.products.inputs, parameters, back.input is not None)
+    return Gradients(d_x, d_state, totals | factors.weight_gradients(shape.products.weights, wanted))
 
 
 def once_values(

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.autograd import forward_ad
 
-from cellula.backends.c.launch.calls import Call, Made, once_values, run_backward, run_forward
-from cellula.backends.c.launch.kernels import CompiledKernel, compiled
+from cellula.backends.c.launch.calls import Call, Made, Shape, once_values, run_backward, run_forward
+from cellula.backends.c.launch.kernels import compiled
 from cellula.backends.reference import ReferenceProgram, Result, draw_masks
 from cellula.errors import UsageError
 from cellula.plan.plan import Plan
@@ -43,9 +43,9 @@ class Inputs:
 
     def call(self, saving: bool, dtype: torch.dtype) -> Call:
         """The kernel with all that does not change between the directions."""
-        kernel = self.program.kernel(bool(self.masks), saving, self.record, dtype)
+        shape = self.program.shape(bool(self.masks), saving, self.record, dtype, self.sizes)
         masks = {mask.leaf.number: drawn for mask, drawn in zip(self.program.plan.masks, self.masks, strict=False)}
-        return Call(kernel, self.sizes, self.settings, self.lengths, masks)
+        return Call(shape, self.settings, self.lengths, masks)
 
 
 class CProgram:
@@ -62,19 +62,22 @@ class CProgram:
         self.slots = tuple(state.slot for state in plan.graph.states)
         self.parameters = tuple(parameter.name for parameter in plan.graph.parameters)
         self.reference = ReferenceProgram(plan)
-        self.kernels: dict[tuple, CompiledKernel] = {}
+        self.shapes: dict[tuple, Shape] = {}
 
-    def kernel(self, drawing: bool, saving: bool, record: tuple[str, ...], dtype: torch.dtype) -> CompiledKernel:
+    def shape(
+        self, drawing: bool, saving: bool, record: tuple[str, ...], dtype: torch.dtype, sizes: Mapping[str, int]
+    ) -> Shape:
         """The machine code for one kind of call.
 
         Raises:
             CompilerError: there is no compiler, or it failed.
         """
-        key = (drawing, saving, record, dtype)
-        found = self.kernels.get(key)
+        key = (drawing, saving, record, dtype, *sizes.values())
+        found = self.shapes.get(key)
         if found is None:
             double = dtype == torch.float64
-            found = self.kernels[key] = compiled(self.plan.graph, drawing, saving, record, double)
+            kernel = compiled(self.plan.graph, drawing, saving, record, double)
+            found = self.shapes[key] = Shape(kernel, dict(sizes))
         return found
 
     def why_not(
