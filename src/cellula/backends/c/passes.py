@@ -58,7 +58,6 @@ class _Pass:
         self.targets = [(node, array) for node, array in whole.targets if place(node) == number]
         self.totals = [(total, node) for total, node in whole.totals if place(node) == number]
         self.pointers: dict[str, str] = {}
-        self.terms: list[str] = []
 
     def text(self) -> str:
         """The whole function."""
@@ -81,38 +80,36 @@ class _Pass:
         return ["(void)t, (void)members;", "if (member) return;", *loop, *(f"    {line}" for line in body), "}"]
 
     def _units(self) -> list[str]:
-        sums = self.phase.sums
-        inside = self._tile(len(sums))
-        totals = len(self.totals)
+        sums = len(self.phase.sums)
+        # With one or two rows several pairs of vectors are done at a time, so that enough sums are under way.
+        span = max(1, 4 // sums) if sums else 1
+        inside = self._group(sums, span)
         lines = [
             f"const int64_t units = {self.sizes.units(self.phase.size)}, pairs = PAIRS(units);",
+            f"const int64_t span = rows <= 2 ? {span} : 1, end = pairs * (member + 1) / members;",
             "(void)t;",
-            "for (int64_t pair = pairs * member / members; pair < pairs * (member + 1) / members; pair++) {",
-            *(f"    vec total_{index}[2] = {{splat(0), splat(0)}};" for index in range(totals)),
-            *(f"    {line}" for line in [*self.terms, *inside]),
+            "for (int64_t pair = pairs * member / members, after; pair < end; pair = after) {",
+            "    after = MINIMUM(pair + span, end);",
         ]
+        lines += [f"    vec total_{index}[{2 * span}] = {{splat(0)}};" for index in range(len(self.totals))]
+        lines += [f"    {line}" for line in inside]
         for index, (total, _) in enumerate(self.totals):
-            at = f"P->totals + J->total_at[{total}] + pair * PAIR"
-            lines.append(f"    for (int half = 0; half < 2; half++) store({at} + half * WIDTH, ")
-            lines.append(f"        load({at} + half * WIDTH) + total_{index}[half]);")
+            at = f"P->totals + J->total_at[{total}] + pair * PAIR + half * WIDTH"
+            lines.append("    for (int half = 0; half < 2 * (after - pair); half++)")
+            lines.append(f"        store({at}, load({at}) + total_{index}[half]);")
         return [*lines, "}"]
 
-    def _tile(self, sums: int) -> list[str]:
-        """Tiles of rows: the products, then the formula on them."""
-        products = [line for index, node in enumerate(self.phase.sums) for line in self._product(index, node, sums)]
+    def _group(self, sums: int, span: int) -> list[str]:
+        """A group of rows: the products, then the formula on them."""
         lines = []
         if sums:
-            lines += [
-                "const int64_t tiles = TILES(rows);",
-                "for (int64_t tile = 0; tile < tiles; tile++) {",
-                "    const int64_t row = tile_start(rows, tiles, tile), after = tile_start(rows, tiles, tile + 1);",
-                f"    real sums[ROWS * {sums} * PAIR] __attribute__((aligned(64)));",
-                *(f"    {line}" for line in products),
-            ]
-        else:
-            lines += ["{", "    const int64_t row = 0, after = rows;"]
+            lines += [f"real sums[MAXIMUM(GROUP_ROWS, {2 * span}) * {sums} * PAIR] __attribute__((aligned(64)));"]
+            lines += self._terms(span)
         lines += [
-            "    for (int half = 0; half < 2; half++) {",
+            "for (int64_t row = 0, last; row < rows; row = last) {",
+            f"    last = MINIMUM(row + {'GROUP_ROWS' if sums else 'rows'}, rows);",
+            *(f"    {line}" for line in self._products(sums, span)),
+            "    for (int half = 0; half < 2 * (after - pair); half++) {",
             "        const int64_t u = pair * PAIR + half * WIDTH, left = units - u;",
             "        if (left <= 0) break;",
             "        if (left >= WIDTH) {",
@@ -126,10 +123,78 @@ class _Pass:
         ]
         return [*lines, "}"]
 
+    def _terms(self, span: int) -> list[str]:
+        """The factors of every sum, for every pair of vectors."""
+        lines = []
+        for index, node in enumerate(self.phase.sums):
+            rows = []
+            for product in node.inputs:
+                panel = self.whole.panels[parameter_of(product).name, product.op]
+                place = self.whole.places[product.inputs[0]]
+                assert isinstance(place, Array)
+                local = self.pointer(place)
+                rows.append(f"term_of({local}, {place.step}, {place.rows}, &J->panels[{panel}], pair + p)")
+            lines.append(f"term terms_{index}[{span}][{len(rows)}];")
+            lines.append("for (int64_t p = 0; p < after - pair; p++) {")
+            lines += [f"    terms_{index}[p][{number}] = {row};" for number, row in enumerate(rows)]
+            lines.append("}")
+        return lines
+
+    def _products(self, sums: int, span: int) -> list[str]:
+        """The calls that leave all sums of products in `sums`."""
+        if not sums:
+            return []
+        if not any(node in self.whole.early for node in self.phase.sums):
+            return ["{", *self._calls(span, False), "}"]
+        return ["if (P->chunk) {", *self._calls(span, True), "} else {", *self._calls(span, False), "}"]
+
+    def _calls(self, span: int, early: bool) -> list[str]:
+        """Sums of the same left sides go together; `early` if products of the input have been made before."""
+        groups: dict[tuple[Node, ...], list[int]] = {}
+        for index, node in enumerate(self.phase.sums):
+            left = tuple(product.inputs[0] for product in node.inputs)
+            if early:
+                left = tuple(value for value in left if not isinstance(value.attribute, Input))
+            begun = early and node in self.whole.early
+            groups.setdefault((begun, *left), []).append(index)
+        lines = []
+        for (begun, *left), members in groups.items():
+            lines += self._call(members, span, len(left), bool(begun))
+        return lines
+
+    def _call(self, members: list[int], span: int, terms: int, begun: bool) -> list[str]:
+        sums, most = len(self.phase.sums), span * len(members)
+        lines = [
+            "    {",
+            f"        const term *lists[{most}];",
+            f"        const real *start[{most}] = {{NULL}};",
+            f"        real *out[{most}];",
+            "        int count = 0;",
+            "        for (int64_t p = 0; p < after - pair; p++) {",
+        ]
+        for index in members:
+            node = self.phase.sums[index]
+            skipped = len(node.inputs) - terms
+            lines.append(f"            lists[count] = terms_{index}[p] + {skipped};")
+            if begun:
+                number = list(self.whole.early).index(node)
+                lines.append(
+                    f"            start[count] = P->early + (P->early_row + row) * P->early_step + P->early_at[{number}] "
+                    "+ (pair + p) * PAIR;"
+                )
+            lines.append(f"            out[count++] = sums + (p * {2 * sums} + {index}) * PAIR;")
+        step = "P->early_step" if begun else "0"
+        lines += [
+            "        }",
+            f"        multiply_lists(last - row, lists, count, {terms}, row, start, {step}, out, {sums} * PAIR);",
+            "    }",
+        ]
+        return lines
+
     def _rows(self, full: bool) -> list[str]:
         body = _Body(self, full).lines()
         return [
-            "for (int64_t r = row; r < after; r++) {",
+            "for (int64_t r = row; r < last; r++) {",
             "    const int64_t id = ids[r];",
             "    (void)id;",
             *(f"    {line}" for line in body),
@@ -205,7 +270,9 @@ class _Body:
     def _compute(self, node: Node) -> None:
         if node in self.sums:
             index, count = self.sums[node], len(self.sums)
-            self._name(node, f"load(sums + ((r - row) * {count} + {index}) * PAIR + half * WIDTH)")
+            # Pairs beyond the first are there with at most two rows.
+            at = f"((half / 2) * {2 * count} + (r - row) * {count} + {index}) * PAIR + half % 2 * WIDTH"
+            self._name(node, f"load(sums + {at})")
         elif node.op == "equation":
             self._name(node, self._value(node.inputs[0]))
         elif node.op in ("sum", "peak"):

@@ -140,7 +140,6 @@ typedef struct {{
         lines = [
             "static void NAME_early(const NAME_job *J, const NAME_part *P, int64_t rows, int member, int members) {",
             f"    const real *x = J->pointer[{self.direction.pointers.index('x')}];",
-            "    const int64_t tiles = TILES(rows);",
         ]
         width = self.sizes.units("input")
         for number, node in enumerate(self.early):
@@ -150,11 +149,9 @@ typedef struct {{
             lines.append(f"""    for (int64_t pairs = PAIRS({self.sizes.units(node.size)}), pair = pairs * member / members;
          pair < pairs * (member + 1) / members; pair++) {{
         const term terms[] = {{{terms}}};
-        for (int64_t tile = 0; tile < tiles; tile++) {{
-            const int64_t row = tile_start(rows, tiles, tile), after = tile_start(rows, tiles, tile + 1);
-            multiply(after - row, terms, {len(products)}, row, NULL, 0,
-                     P->early + row * P->early_step + P->early_at[{number}] + pair * PAIR, P->early_step);
-        }}
+        for (int64_t row = 0; row < rows; row += GROUP_ROWS)
+            multiply_all(MINIMUM(GROUP_ROWS, rows - row), terms, {len(products)}, row, NULL, 0,
+                         P->early + row * P->early_step + P->early_at[{number}] + pair * PAIR, P->early_step);
     }}""")
         return "\n".join([*lines, "}"])
 

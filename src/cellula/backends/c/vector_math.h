@@ -7,8 +7,9 @@
  * Every function treats each lane by itself with the same operations in the same order: the result for an argument has
  * the same bits in every lane, whatever the neighbours hold. Nothing branches on a value.
  *
- * Error at most, in units of the last place (with fused multiply-add): exp 1.3, log 2, tanh 2.6, sigmoid 3 above -10;
- * below, the relative error of sigmoid grows with the size of the argument, to 6 in float at -87.
+ * Error at most, in units of the last place: exp 1.3, log 2, tanh 2.6, sigmoid 3 in float and 5 in double from -10 on.
+ * Further below 0 the relative error of sigmoid grows with its argument, to 30 at -87; where the processor has no fused
+ * multiply-add it is 11 at -10 and 85 at -87.
  *
  * exp, tanh and sigmoid take a power of two out of the argument and put it back as the bits of an exponent, after
  * W. J. Cody and W. Waite, "Software Manual for the Elementary Functions", 1980. All polynomials are minimax fits of
