@@ -53,7 +53,10 @@ class Direction(nn.Module):
             nn.init.zeros_(tensor)
 
     def tensors(self) -> dict[str, Tensor]:
-        return {name: getattr(self, attribute) for name, attribute in self.attributes.items()}
+        # Module attributes are looked up slowly; a parametrized one is a property, and no entry of this dictionary.
+        own = self._parameters
+        found = ((name, attribute, own.get(attribute)) for name, attribute in self.attributes.items())
+        return {name: getattr(self, attribute) if value is None else value for name, attribute, value in found}
 
     def start(self, x: Tensor) -> dict[str, Tensor]:
         """The initial state for the rows of x."""

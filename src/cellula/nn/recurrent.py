@@ -310,6 +310,8 @@ def _alive(lengths: Tensor | Sequence[int], x: Tensor) -> Tensor:
 
 def _stacked(values: list[Tensor]) -> Any:
     """[L*D, ...]; a tuple where layers differ in size (a cell that keeps its input)."""
+    if len(values) == 1:
+        return values[0].unsqueeze(0)
     return torch.stack(values) if len({value.shape for value in values}) == 1 else tuple(values)
 
 

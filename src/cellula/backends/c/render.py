@@ -24,12 +24,14 @@ class Layout:
     Args:
         sizes: names of the sizes.
         matrices: parameters that are multiplied with, in the order of their strides.
+        vectors: the other parameters.
         settings: names of the settings.
         forward, backward: what each pointer is, such as `"x"`, `"state c"` or `"parameter W_i"`.
     """
 
     sizes: tuple[str, ...]
     matrices: tuple[str, ...]
+    vectors: tuple[str, ...]
     settings: tuple[str, ...]
     forward: tuple[str, ...]
     backward: tuple[str, ...]
@@ -76,8 +78,8 @@ def render(kernel: Kernel, shared: bool = True) -> Source:
 @cache
 def _shared() -> str:
     folder = files("cellula.backends.c")
-    text = [folder.joinpath(name).read_text("utf-8") for name in ("vector_math.h", "runtime.h")]
-    return "\n".join([*text, tiles()])
+    text = [folder.joinpath(name).read_text("utf-8") for name in ("vector_math.h", "runtime.h", "products.h")]
+    return "\n".join([*text[:2], tiles(), text[2]])
 
 
 class _Renderer:
@@ -109,7 +111,7 @@ class _Renderer:
         backward += [f"{what} {slot}" for slot in self.kernel.kept for what in ("state", "series")]
         backward += ["work", "extra", "d_x"]
         backward += [f"d_parameter {parameter.name}" for parameter in self._totals()]
-        return Layout(self.sizes.names, self.matrices, self.settings, tuple(forward), tuple(backward))
+        return Layout(self.sizes.names, self.matrices, self.vectors, self.settings, tuple(forward), tuple(backward))
 
     def text(self) -> str:
         """Both directions."""

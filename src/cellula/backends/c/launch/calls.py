@@ -11,15 +11,13 @@ from torch import Tensor
 
 from cellula.backends.c.launch.kernels import CompiledKernel, available_threads
 from cellula.backends.c.launch.products import Factors, Products, lay_out
-from cellula.backends.reference import evaluate
-from cellula.graph.node import Constant, Node, Parameter, Setting, Size, walk
-from cellula.plan.kernel import Kernel
+from cellula.graph.node import Size
 
-__all__ = ["Call", "Gradients", "Made", "Shape", "once_values", "run_backward", "run_forward"]
+__all__ = ["Call", "Gradients", "Made", "Shape", "run_backward", "run_forward"]
 
 
 class Shape:
-    """A kernel with numbers for its sizes.
+    """A kernel with numbers for its sizes. All lists of states, parameters and masks are in its order.
 
     Args:
         compiled: the kernel.
@@ -34,17 +32,23 @@ class Shape:
             return 1 if size is None else sizes[size]
 
         self.compiled, self.kernel, self.sizes = compiled, kernel, sizes
-        self.states = {state.slot: units(state.size) for state in kernel.plan.graph.states}
+        layout = self.layout = compiled.source.layout
+        self.units = tuple(sizes.get(name, 1) for name in layout.sizes)
+        self.states = tuple(units(state.size) for state in kernel.plan.graph.states)
+        slots = [state.slot for state in kernel.plan.graph.states]
         self.output = units(kernel.output.size)
-        self.records = {name: units(node.size) for name, node in kernel.records}
-        self.series = {slot: self.states[slot] for slot in kernel.kept if slot != kernel.output_slot}
+        self.records = tuple(units(node.size) for _, node in kernel.records)
+        # Of every kept state its number; the output stands for its own values.
+        self.kept = tuple(slots.index(slot) for slot in kernel.kept)
+        self.output_state = None if kernel.output_slot is None else slots.index(kernel.output_slot)
+        self.series = tuple(number for number in self.kept if number != self.output_state)
         self.work = sum(units(column.size) for column in kernel.saved)
         self.extra = sum(units(column.size) for column in back.extra) if back else 0
-        self.totals = tuple(dict.fromkeys(parameter.name for parameter, _ in back.totals)) if back else ()
-        self.products: Products = lay_out(kernel, units)
-        layout = compiled.source.layout
-        self.layout = layout
-        self.units = tuple(sizes.get(name, 1) for name in layout.sizes)
+        self.parameters = (*layout.matrices, *layout.vectors)
+        totals = tuple(dict.fromkeys(parameter.name for parameter, _ in back.totals)) if back else ()
+        self.totals = tuple(self.parameters.index(name) for name in totals)
+        self.products: Products = lay_out(kernel, units, self.parameters, slots)
+        self.dense = all(group.blocks == 1 for group in (*self.products.weights, *self.products.inputs))
 
 
 @dataclass(frozen=True)
@@ -53,52 +57,41 @@ class Call:
 
     Args:
         shape: the kernel and its sizes.
-        settings: name -> number.
+        settings: its numbers.
         lengths: steps of every row, or None.
-        masks: number -> the random mask.
+        masks: the random masks.
     """
 
     shape: Shape
-    settings: Mapping[str, float]
+    settings: Sequence[float]
     lengths: Tensor | None
-    masks: Mapping[int, Tensor]
-
-    @property
-    def kernel(self) -> Kernel:
-        """What is computed."""
-        return self.shape.kernel
+    masks: Sequence[Tensor]
 
     def empty(self, like: Tensor, *shape: int) -> Tensor:
         """Memory for results; zeros where rows may end early and nothing is written."""
         return like.new_empty(shape) if self.lengths is None else like.new_zeros(shape)
 
+    def run(
+        self, function: Callable[..., int], x: Tensor, matrices: Sequence[Tensor], pointers: Sequence[int]
+    ) -> None:
+        """Call machine code.
 
-def _numbers(call: Call, x: Tensor, parameters: Mapping[str, Tensor]) -> tuple[array, Tensor | None]:
-    """The whole numbers of a call; the second value must live as long as it."""
-    order, lengths = None, (0, 0)
-    if call.lengths is not None:
-        order = torch.argsort(call.lengths, descending=True, stable=True)
-        lengths = call.lengths.data_ptr(), order.data_ptr()
-    numbers = [*available_threads(), x.shape[0], x.shape[1], *lengths, *call.shape.units]
-    for name in call.shape.layout.matrices:
-        stride = parameters[name].stride()
-        numbers += (*stride, 0) if len(stride) == 2 else (*stride[1:], stride[0])
-    return array("q", numbers), order
-
-
-def _call(function: Callable[..., int], call: Call, x: Tensor, parameters: Mapping[str, Tensor],
-          names: Sequence[str], tensors: Mapping[str, Tensor | None]) -> None:  # fmt: skip
-    numbers, order = _numbers(call, x, parameters)
-    found = []
-    for name in names:
-        tensor = tensors[name]
-        found.append(0 if tensor is None else tensor.data_ptr())
-    pointers = array("Q", found)
-    settings = array("d", [call.settings[name] for name in call.shape.layout.settings] or [0.0])
-    failed = function(numbers.buffer_info()[0], pointers.buffer_info()[0], settings.buffer_info()[0])
-    del order
-    if failed:
-        raise MemoryError("there is not enough memory for the kernel's scratch space; use a smaller batch")
+        Raises:
+            MemoryError: there is none for the scratch space.
+        """
+        order, lengths = None, (0, 0)
+        if self.lengths is not None:
+            order = torch.argsort(self.lengths, descending=True, stable=True)
+            lengths = self.lengths.data_ptr(), order.data_ptr()
+        steps, batch, _ = x.shape
+        numbers = [*available_threads(), steps, batch, *lengths, *self.shape.units]
+        for matrix in matrices:
+            stride = matrix.stride()
+            numbers += (*stride, 0) if len(stride) == 2 else (*stride[1:], stride[0])
+        whole, found = array("q", numbers), array("Q", pointers)
+        settings = array("d", self.settings)
+        if function(whole.buffer_info()[0], found.buffer_info()[0], settings.buffer_info()[0]):
+            raise MemoryError("there is not enough memory for the kernel's scratch space; use a smaller batch")
 
 
 @dataclass(frozen=True)
@@ -107,64 +100,71 @@ class Made:
 
     Args:
         output: [T, B, H].
-        final: slot -> the state after the last step [B, H].
-        series: slot -> the state after every step, of those that are kept; the output stands for its own.
+        final: the states after the last step [B, H].
+        series: the kept states after every step, but the one that is the output.
         work: what the steps saved, [T, B, columns].
-        records: name -> a node's value at every step.
+        records: values of nodes at every step.
     """
 
     output: Tensor
-    final: dict[str, Tensor]
-    series: dict[str, Tensor]
+    final: list[Tensor]
+    series: list[Tensor]
     work: Tensor | None
-    records: dict[str, Tensor]
+    records: list[Tensor]
 
 
-def _common(call: Call, x: Tensor, parameters: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
-    tensors: dict[str, Tensor | None] = {"x": x}
-    tensors |= {f"parameter {name}": value for name, value in parameters.items()}
-    return tensors | {f"mask {number}": mask for number, mask in call.masks.items()}
+def _pointers(tensors: Sequence[Tensor]) -> list[int]:
+    return [tensor.data_ptr() for tensor in tensors]
 
 
-def run_forward(
-    call: Call, x: Tensor, state: Mapping[str, Tensor], parameters: Mapping[str, Tensor]
-) -> Made:
+def run_forward(call: Call, x: Tensor, state: Sequence[Tensor], parameters: Sequence[Tensor]) -> Made:
     """Run all steps forward.
 
     Args:
         call: what to run.
         x: the input [T, B, I], contiguous.
-        state: slot -> contiguous [B, H].
-        parameters: name -> tensor; vectors contiguous, matrices of any strides.
+        state: contiguous, [B, H].
+        parameters: vectors contiguous, matrices of any strides.
     """
-    shape, (steps, batch) = call.shape, x.shape[:2]
-    kernel = shape.kernel
+    shape = call.shape
+    steps, batch, _ = x.shape
     output = call.empty(x, steps, batch, shape.output)
-    final = {slot: x.new_empty((batch, size)) for slot, size in shape.states.items()}
-    series = {slot: call.empty(x, steps, batch, size) for slot, size in shape.series.items()}
+    final = [x.new_empty((batch, size)) for size in shape.states]
+    series = [call.empty(x, steps, batch, shape.states[number]) for number in shape.series]
     work = call.empty(x, steps, batch, shape.work) if shape.work else None
-    records = {name: call.empty(x, steps, batch, size) for name, size in shape.records.items()}
-    tensors = _common(call, x, parameters) | {"output": output, "work": work}
-    tensors |= {f"state {slot}": value for slot, value in state.items()}
-    tensors |= {f"final {slot}": value for slot, value in final.items()}
-    tensors |= {f"series {slot}": series.get(slot, output) for slot in kernel.kept}
-    tensors |= {f"record {name}": value for name, value in records.items()}
-    _call(shape.compiled.forward, call, x, parameters, shape.layout.forward, tensors)
+    records = [call.empty(x, steps, batch, size) for size in shape.records]
+    matrices = parameters[: len(shape.layout.matrices)]
+    pointers = [x.data_ptr(), *_pointers(parameters), *_pointers(call.masks), output.data_ptr()]
+    pointers += [*_pointers(state), *_pointers(final), *_kept(shape, output, series)]
+    pointers += [0 if work is None else work.data_ptr(), *_pointers(records)]
+    call.run(shape.compiled.forward, x, matrices, pointers)
     return Made(output, final, series, work, records)
+
+
+def _kept(shape: Shape, output: Tensor, series: Sequence[Tensor]) -> list[int]:
+    """Where the values of each kept state lie."""
+    found = dict(zip(shape.series, series, strict=True))
+    return [found.get(number, output).data_ptr() for number in shape.kept]
 
 
 @dataclass(frozen=True)
 class Gradients:
-    """What a backward call made: gradients by name, None where they were not wanted."""
+    """What a backward call made; None where nothing was wanted or nothing flows.
+
+    Args:
+        x: [T, B, I].
+        state: of the states before the first step.
+        parameters: in their order.
+    """
 
     x: Tensor | None
-    state: dict[str, Tensor]
-    parameters: dict[str, Tensor]
+    state: list[Tensor]
+    parameters: list[Tensor | None]
 
 
 def run_backward(
-    call: Call, x: Tensor, state: Mapping[str, Tensor], parameters: Mapping[str, Tensor], made: Made,
-    d_output: Tensor, d_final: Mapping[str, Tensor | None], wanted: Callable[[str], bool],
+    call: Call, x: Tensor, state: Sequence[Tensor], parameters: Sequence[Tensor], made: Made,
+    d_output: Tensor, d_final: Sequence[Tensor | None], wants_input: bool, wanted: Sequence[bool],
 ) -> Gradients:  # fmt: skip
     """Run all steps backward; what `made.work` holds is used up.
 
@@ -172,53 +172,45 @@ def run_backward(
         call, x, state, parameters: as they went into the forward call.
         made: what it made.
         d_output: the gradient of the output, contiguous.
-        d_final: slot -> the gradient of the final state, contiguous; None where there is none.
-        wanted: of `"x"` and of names of matrices, whether their gradients are wanted.
+        d_final: the gradients of the final states, contiguous; None where there is none.
+        wants_input: whether the gradient of the input is wanted.
+        wanted: of every parameter, whether its gradient is wanted.
     """
-    shape, (steps, batch) = call.shape, x.shape[:2]
-    kernel, back = shape.kernel, shape.kernel.backward
+    shape, back = call.shape, call.shape.kernel.backward
     assert back is not None
-    d_state = {slot: torch.empty_like(value) for slot, value in state.items()}
+    steps, batch, _ = x.shape
+    d_state = [torch.empty_like(value) for value in state]
     extra = call.empty(x, steps, batch, shape.extra) if shape.extra else None
     d_x = None
-    if wanted("x") or back.input is not None:
+    if wants_input or back.input is not None:
         # What the steps do not write comes from products that follow them.
         d_x = call.empty(x, *x.shape) if back.input is not None or back.inputs else torch.zeros_like(x)
-    totals = {name: torch.empty_like(parameters[name]) for name in shape.totals}
-    tensors = _common(call, x, parameters) | {"d_output": d_output, "work": made.work, "extra": extra, "d_x": d_x}
-    tensors |= {f"d_final {slot}": value for slot, value in d_final.items()}
-    tensors |= {f"d_state {slot}": value for slot, value in d_state.items()}
-    tensors |= {f"state {slot}": state[slot] for slot in kernel.kept}
-    tensors |= {f"series {slot}": made.series.get(slot, made.output) for slot in kernel.kept}
-    tensors |= {f"d_parameter {name}": value for name, value in totals.items()}
-    function = shape.compiled.backward
-    assert function is not None
-    _call(function, call, x, parameters, shape.layout.backward, tensors)
+    totals = [torch.empty_like(parameters[number]) for number in shape.totals]
+    pointers = [x.data_ptr(), *_pointers(parameters), *_pointers(call.masks), d_output.data_ptr()]
+    pointers += [0 if value is None else value.data_ptr() for value in d_final]
+    pointers += _pointers(d_state)
+    kept = _kept(shape, made.output, made.series)
+    for number, series in zip(shape.kept, kept, strict=True):
+        pointers += (state[number].data_ptr(), series)
+    pointers += [0 if value is None else value.data_ptr() for value in (made.work, extra, d_x)]
+    pointers += _pointers(totals)
+    matrices = parameters[: len(shape.layout.matrices)]
+    assert shape.compiled.backward is not None
+    call.run(shape.compiled.backward, x, matrices, pointers)
+    gradients: list[Tensor | None] = [None] * len(parameters)
+    for number, total in zip(shape.totals, totals, strict=True):
+        gradients[number] = total
     buffers = {"x": x, "work": made.work, "extra": extra}
-    buffers |= {slot: made.series.get(slot, made.output) for slot in kernel.kept}
-    factors = Factors(batch, buffers, state)
-    if d_x is not None and wanted("x"):
-        factors.add_to_input(d_x.view(-1, x.shape[-1]), shape.products.inputs, parameters, back.input is not None)
-    return Gradients(d_x, d_state, totals | factors.weight_gradients(shape.products.weights, wanted))
+    series = dict(zip(shape.series, made.series, strict=True))
+    factors = Factors(batch, buffers | {number: series.get(number, made.output) for number in shape.kept}, state)
+    target = d_x if wants_input else None
+    begun = back.input is not None
+    if shape.dense and steps * batch * (shape.work + shape.extra) <= SMALL:
+        factors.small(shape.compiled.products, shape.products, parameters, wanted, target, begun, gradients)
+    else:
+        factors.large(shape.products, parameters, wanted, target, begun, gradients)
+    return Gradients(target, d_state, gradients)
 
 
-def once_values(
-    kernel: Kernel, parameters: Mapping[str, Tensor], settings: Mapping[str, float | Tensor], sizes: Mapping[str, int],
-    like: Tensor,
-) -> dict[str, Tensor]:  # fmt: skip
-    """The values that are computed before the first step, in torch, so that gradients flow through them."""
-    found: dict[str, Tensor] = {}
-    registers: dict[Node, Tensor] = {}
-    for node in walk(one.node for one in kernel.once):
-        what = node.attribute
-        if isinstance(what, Parameter):
-            value = parameters[what.name]
-            registers[node] = value if value.ndim else value.reshape(1)
-        elif isinstance(what, Setting | Constant):
-            number = what.value if isinstance(what, Constant) else settings[what.name]
-            registers[node] = torch.as_tensor(number, dtype=like.dtype, device=like.device).reshape(1)
-    for one in kernel.once:
-        value = evaluate([one.node], registers, sizes)[one.node]
-        size = one.parameter.size
-        found[one.parameter.name] = value.reshape(()) if size is None else value.expand(sizes[size])
-    return found
+# Up to so many saved numbers the products that follow the steps are quicker in C: torch would spend longer calling.
+SMALL = 1 << 16

@@ -54,13 +54,14 @@ class CompiledKernel:
     Args:
         kernel: what it computes.
         source: its text and the order of its arguments.
-        forward, backward: the functions.
+        forward, backward, products: the functions.
     """
 
     kernel: Kernel
     source: Source
     forward: Callable[..., int]
     backward: Callable[..., int] | None
+    products: Callable[..., None]
 
 
 @cache
@@ -79,6 +80,8 @@ def compiled(graph: Graph, training: bool, backward: bool, record: tuple[str, ..
             function = getattr(library, name)
             function.argtypes, function.restype = (ctypes.c_void_p,) * 3, ctypes.c_int
             functions.append(function)
-        return CompiledKernel(kernel, source, functions[0], functions[1] if backward else None)
+        products = library.products
+        products.argtypes, products.restype = (ctypes.c_void_p, ctypes.c_int64), None
+        return CompiledKernel(kernel, source, functions[0], functions[1] if backward else None, products)
 
 

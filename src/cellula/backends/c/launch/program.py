@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch._C._functorch import is_functorch_wrapped_tensor
+from torch._C._functorch import peek_interpreter_stack
 from torch.autograd import forward_ad
 
-from cellula.backends.c.launch.calls import Call, Made, Shape, once_values, run_backward, run_forward
+from cellula.backends.c.launch.calls import Call, Made, Shape, run_backward, run_forward
 from cellula.backends.c.launch.kernels import compiled
-from cellula.backends.reference import ReferenceProgram, Result, draw_masks
+from cellula.backends.reference import ReferenceProgram, Result, draw_masks, evaluate
 from cellula.errors import UsageError
+from cellula.graph.node import Constant, Node, Parameter, Setting, walk
+from cellula.plan.kernel import Kernel
 from cellula.plan.plan import Plan
 
 __all__ = ["CProgram", "Inputs"]
@@ -44,8 +46,12 @@ class Inputs:
     def call(self, saving: bool, dtype: torch.dtype) -> Call:
         """The kernel with all that does not change between the directions."""
         shape = self.program.shape(bool(self.masks), saving, self.record, dtype, self.sizes)
-        masks = {mask.leaf.number: drawn for mask, drawn in zip(self.program.plan.masks, self.masks, strict=False)}
-        return Call(shape, self.settings, self.lengths, masks)
+        masks = self.masks
+        if masks:
+            numbered = {mask.leaf.number: drawn for mask, drawn in zip(self.program.plan.masks, masks, strict=True)}
+            masks = tuple(numbered[mask.leaf.number] for mask in shape.kernel.plan.masks)
+        settings = [self.settings[name] for name in shape.layout.settings] or (0.0,)
+        return Call(shape, settings, self.lengths, masks)
 
 
 class CProgram:
@@ -93,15 +99,16 @@ class CProgram:
             return "the batch is empty"
         if forward_ad._current_level >= 0:
             return "forward-mode differentiation is on"
-        wants_gradient = x.requires_grad
-        for tensor in (x, *state.values(), *parameters.values()):
-            if is_functorch_wrapped_tensor(tensor):
-                return "a torch.func transform (vmap, grad, jvp) is at work"
-            if tensor.dtype != x.dtype or tensor.device != x.device:
-                return f"a tensor is {tensor.dtype} on {tensor.device}, the input {x.dtype} on {x.device}"
-            wants_gradient = wants_gradient or tensor.requires_grad
-        if record and wants_gradient and torch.is_grad_enabled():
-            return "recorded nodes are wanted together with gradients; use torch.no_grad() for them"
+        if peek_interpreter_stack() is not None:
+            return "a torch.func transform (vmap, grad, jvp) is at work"
+        dtype, device = x.dtype, x.device
+        for tensor in (*state.values(), *parameters.values()):
+            if tensor.dtype != dtype or tensor.device != device:
+                return f"a tensor is {tensor.dtype} on {tensor.device}, the input {dtype} on {device}"
+        if record and torch.is_grad_enabled():
+            tensors = (x, *state.values(), *parameters.values())
+            if any(tensor.requires_grad for tensor in tensors):
+                return "recorded nodes are wanted together with gradients; use torch.no_grad() for them"
         if any(isinstance(value, Tensor) for value in settings.values()):
             return "a setting is a tensor"
         return None
@@ -138,15 +145,15 @@ class CProgram:
         drawing = training and bool(self.plan.masks)
         masks = draw_masks(self.plan, x, settings, sizes) if drawing else {}
         lengths = None if alive is None else alive.sum(0).view(-1)
-        numbers = {name: float(value) for name, value in settings.items()}
+        numbers = {name: float(value) for name, value in settings.items()} if settings else {}
         inputs = Inputs(self, sizes, numbers, lengths, tuple(masks.values()), tuple(record))
         values = (x, *(state[slot] for slot in self.slots), *(parameters[name] for name in self.parameters))
         if torch.is_grad_enabled() and any(value.requires_grad for value in values):
             output, *final = _Run.apply(inputs, *values)
             return Result(output, dict(zip(self.slots, final, strict=True)), {})
         with torch.no_grad():
-            made = forward(inputs, values, False)[1]
-        return Result(made.output, made.final, made.records)
+            made = forward(inputs, values, False)
+        return Result(made.output, dict(zip(self.slots, made.final, strict=True)), dict(zip(record, made.records, strict=True)))
 
     def split(self, values: Sequence[Tensor]) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """The input, the states by slot and the parameters by name."""
@@ -155,22 +162,22 @@ class CProgram:
         return values[0], state, dict(zip(self.parameters, values[count:], strict=True))
 
 
-def _ready(
-    inputs: Inputs, values: Sequence[Tensor], call: Call
-) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-    """The tensors as a kernel takes them."""
-    x, state, parameters = inputs.program.split(values)
-    if call.kernel.once:
-        parameters |= once_values(call.kernel, parameters, inputs.settings, inputs.sizes, x)
-    kinds = {parameter.name: parameter.kind for parameter in call.kernel.plan.graph.parameters}
-    ready = {name: parameters[name] if kind == "matrix" else parameters[name].contiguous() for name, kind in kinds.items()}
-    return x.contiguous(), {slot: value.contiguous() for slot, value in state.items()}, ready
+def _ready(inputs: Inputs, values: Sequence[Tensor], call: Call) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """The tensors as a kernel takes them: the input, the states, the parameters in its order."""
+    program, shape = inputs.program, call.shape
+    count = 1 + len(program.slots)
+    parameters = dict(zip(program.parameters, values[count:], strict=True))
+    if shape.kernel.once:
+        parameters |= once_values(shape.kernel, parameters, inputs.settings, inputs.sizes, values[0])
+    ordered = [parameters[name] for name in shape.layout.matrices]
+    ordered += [parameters[name].contiguous() for name in shape.layout.vectors]
+    return values[0].contiguous(), [value.contiguous() for value in values[1:count]], ordered
 
 
-def forward(inputs: Inputs, values: Sequence[Tensor], saving: bool) -> tuple[Call, Made]:
+def forward(inputs: Inputs, values: Sequence[Tensor], saving: bool) -> Made:
     """Run the steps forward."""
     call = inputs.call(saving, values[0].dtype)
-    return call, run_forward(call, *_ready(inputs, values, call))
+    return run_forward(call, *_ready(inputs, values, call))
 
 
 def backward(
@@ -180,41 +187,70 @@ def backward(
     """Run the steps backward; the gradients are in the order of the values, None where not wanted."""
     program = inputs.program
     call = inputs.call(True, values[0].dtype)
-    names = ("x", *program.slots, *program.parameters)
-    wants = {name for name, want in zip(names, wanted, strict=True) if want}
-    parts = [None if part is None else part.contiguous() for part in d_final]
+    count, shape = 1 + len(program.slots), call.shape
+    wants = dict(zip(program.parameters, wanted[count:], strict=True))
+    # What is computed once is wanted for the sake of the parameters behind it.
+    wants_each = [wants.get(name, True) for name in shape.parameters]
     d_output = torch.zeros_like(made.output) if d_output is None else d_output.contiguous()
+    d_final = [None if part is None else part.contiguous() for part in d_final]
     found = run_backward(
-        call, *_ready(inputs, values, call), made, d_output, dict(zip(program.slots, parts, strict=True)),
-        lambda name: name in wants,
+        call, *_ready(inputs, values, call), made, d_output, d_final, wanted[0], wants_each
     )  # fmt: skip
-    gradients = found.parameters
-    if call.kernel.once:
-        gradients = gradients | _through_once(inputs, values, call, gradients)
-    x, state, parameters = program.split(values)
-    every = [found.x, *(found.state[slot] for slot in state), *(gradients.get(name) for name in parameters)]
-    every = [torch.zeros_like(v) if g is None and want else g for g, v, want in zip(every, values, wanted, strict=True)]
-    return [gradient if want else None for gradient, want in zip(every, wanted, strict=True)]
+    gradients = dict(zip(shape.parameters, found.parameters, strict=True))
+    if shape.kernel.once:
+        gradients |= _through_once(inputs, values, call, gradients)
+    every = [found.x, *found.state, *(gradients.get(name) for name in program.parameters)]
+    return [
+        (torch.zeros_like(value) if gradient is None else gradient) if want else None
+        for gradient, value, want in zip(every, values, wanted, strict=True)
+    ]
+
+
+def once_values(
+    kernel: Kernel, parameters: Mapping[str, Tensor], settings: Mapping[str, float | Tensor], sizes: Mapping[str, int],
+    like: Tensor,
+) -> dict[str, Tensor]:  # fmt: skip
+    """The values that are computed before the first step, in torch, so that gradients flow through them."""
+    found: dict[str, Tensor] = {}
+    registers: dict[Node, Tensor] = {}
+    for node in walk(one.node for one in kernel.once):
+        what = node.attribute
+        if isinstance(what, Parameter):
+            value = parameters[what.name]
+            registers[node] = value if value.ndim else value.reshape(1)
+        elif isinstance(what, Setting | Constant):
+            number = what.value if isinstance(what, Constant) else settings[what.name]
+            registers[node] = torch.as_tensor(number, dtype=like.dtype, device=like.device).reshape(1)
+    for one in kernel.once:
+        value = evaluate([one.node], registers, sizes)[one.node]
+        size = one.parameter.size
+        found[one.parameter.name] = value.reshape(()) if size is None else value.expand(sizes[size])
+    return found
 
 
 def _through_once(
-    inputs: Inputs, values: Sequence[Tensor], call: Call, gradients: Mapping[str, Tensor]
+    inputs: Inputs, values: Sequence[Tensor], call: Call, gradients: Mapping[str, Tensor | None]
 ) -> dict[str, Tensor]:
     """Gradients of the parameters behind the values that are computed before the first step."""
     with torch.enable_grad():
         x, _, parameters = inputs.program.split(values)
         leaves = {name: value.detach().requires_grad_() for name, value in parameters.items()}
-        once = once_values(call.kernel, leaves, inputs.settings, inputs.sizes, x)
-        ends = [value for name, value in once.items() if name in gradients and value.requires_grad]
-        given = [gradients[name].reshape(once[name].shape) for name in once if name in gradients and once[name].requires_grad]
+        once = once_values(call.shape.kernel, leaves, inputs.settings, inputs.sizes, x)
+        ends, given = [], []
+        for name, value in once.items():
+            gradient = gradients.get(name)
+            if gradient is not None and value.requires_grad:
+                ends.append(value)
+                given.append(gradient.reshape(value.shape))
         if not ends:
             return {}
         found = torch.autograd.grad(ends, list(leaves.values()), given, allow_unused=True)
-    return {
-        name: gradient if name not in gradients else gradient + gradients[name]
-        for name, gradient in zip(leaves, found, strict=True)
-        if gradient is not None
-    }
+    result = {}
+    for name, gradient in zip(leaves, found, strict=True):
+        before = gradients.get(name)
+        if gradient is not None:
+            result[name] = gradient if before is None else gradient + before
+    return result
 
 
 class _Run(torch.autograd.Function):
@@ -222,27 +258,27 @@ class _Run(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, inputs: Inputs, *values: Tensor):
-        _, made = forward(inputs, values, True)
-        ctx.inputs, ctx.count, ctx.used = inputs, len(values), False
-        ctx.series = tuple(made.series)
+        made = forward(inputs, values, True)
+        ctx.inputs, ctx.count, ctx.series, ctx.used = inputs, len(values), len(made.series), False
         work = () if made.work is None else (made.work,)
-        ctx.save_for_backward(*values, made.output, *made.series.values(), *work)
+        ctx.save_for_backward(*values, made.output, *made.series, *work)
         ctx.set_materialize_grads(False)
-        return made.output, *made.final.values()
+        return made.output, *made.final
 
     @staticmethod
     def backward(ctx, d_output: Tensor | None, *d_final: Tensor | None):
-        inputs, values = ctx.inputs, ctx.saved_tensors[: ctx.count]
+        inputs, saved = ctx.inputs, ctx.saved_tensors
+        values = saved[: ctx.count]
         wanted = ctx.needs_input_grad[1:]
         if torch.is_grad_enabled():
             return None, *_differentiable(inputs, values, d_output, d_final, wanted)
         if ctx.used:
             # The first walk back has put gradients in the place of what was saved.
-            made = forward(inputs, values, True)[1]
+            made = forward(inputs, values, True)
         else:
-            output, *rest = ctx.saved_tensors[ctx.count :]
-            series = dict(zip(ctx.series, rest, strict=False))
-            made = Made(output, {}, series, rest[-1] if len(rest) > len(series) else None, {})
+            output, *rest = saved[ctx.count :]
+            series = rest[: ctx.series]
+            made = Made(output, [], series, rest[-1] if len(rest) > ctx.series else None, [])
         ctx.used = True
         return None, *backward(inputs, values, made, d_output, d_final, wanted)
 
