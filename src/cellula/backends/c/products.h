@@ -50,24 +50,28 @@ static void outer(int height, int width, int64_t rows, const real *left, int64_t
     }
 }
 
-static void weight_product(const int64_t *n) {
-    const real *left = (const real *)n[1], *right = (const real *)n[3];
-    const int64_t rows = n[6], height = n[7], width = n[8];
-    real *out = (real *)n[9];
+/* n: 0, left: buffer, first value, step; right: the same; rows, height, width, number of the result, add. */
+static void weight_product(const int64_t *n, real *const *buffers, real *const *results) {
+    const real *left = buffers[n[1]] + n[2], *right = buffers[n[4]] + n[5];
+    const int64_t left_step = n[3], right_step = n[6], rows = n[7], height = n[8], width = n[9];
+    real *out = results[n[10]];
     for (int64_t u = 0, now; u < width; u += now) {
         now = width - u >= PAIR ? PAIR : MINIMUM(width - u, WIDTH);
         for (int64_t k = 0; k < height; k += ROWS_OF_OUTER)
-            outer((int)MINIMUM(height - k, ROWS_OF_OUTER), (int)now, rows, left + k, n[2], right + u, n[4],
-                  out + k * width + u, width, n[10] != 0);
+            outer((int)MINIMUM(height - k, ROWS_OF_OUTER), (int)now, rows, left + k, left_step, right + u,
+                  right_step, out + k * width + u, width, n[11] != 0);
     }
 }
 
-/* out[row][n] (+)= left[row] @ weights. */
-static void input_product(const int64_t *n) {
-    const real *left = (const real *)n[1];
-    const matrix m = {(const real *)n[3], n[7], n[8], 1, n[4], n[5], 0};
-    const int64_t rows = n[6], width = n[8];
-    real *out = (real *)n[9];
+/* out[row][n] (+)= left[row] @ weights.  n: 1, left as above, number of the matrix, 0, 0, rows, factors, width, -1, add,
+   whether the matrix is turned. Of a matrix its pointer and two steps are given. */
+static void input_product(const int64_t *n, real *const *buffers, const int64_t *matrices, real *out) {
+    const real *left = buffers[n[1]] + n[2];
+    const int64_t *given = matrices + 3 * n[4];
+    const int64_t left_step = n[3], rows = n[7], width = n[9];
+    const matrix straight = {(const real *)given[0], n[8], width, 1, given[1], given[2], 0};
+    matrix m = straight;
+    if (n[12]) m.row_step = straight.column_step, m.column_step = straight.row_step;
     for (int64_t pair = 0; pair < PAIRS(width); pair++) {
         real packed[OUTER_FACTORS * PAIR] __attribute__((aligned(64))), sums[GROUP_ROWS * PAIR] __attribute__((aligned(64)));
         for (int64_t k = 0; k < m.rows; k += OUTER_FACTORS) {
@@ -75,7 +79,7 @@ static void input_product(const int64_t *n) {
             part.rows = MINIMUM(OUTER_FACTORS, m.rows - k), part.data = m.data + k * m.row_step;
             panel p = {packed, PAIR, 0, part.rows, PAIRS(width), 0};
             pack_pair(&part, &p, pair, packed);
-            const term t = {left + k, n[2], NULL, packed, PAIR, part.rows};
+            const term t = {left + k, left_step, NULL, packed, PAIR, part.rows};
             for (int64_t row = 0; row < rows; row += GROUP_ROWS) {
                 const int64_t count = MINIMUM(GROUP_ROWS, rows - row);
                 multiply_all(count, &t, 1, row, NULL, 0, sums, PAIR);
@@ -85,7 +89,7 @@ static void input_product(const int64_t *n) {
                         if (now <= 0) break;
                         real *at = out + (row + r) * width + u;
                         vec value = load(sums + r * PAIR + half * WIDTH);
-                        if (n[10] || k) value += load_part(at, (int)now);
+                        if (n[11] || k) value += load_part(at, (int)now);
                         store_part(at, value, (int)now);
                     }
             }
@@ -93,9 +97,13 @@ static void input_product(const int64_t *n) {
     }
 }
 
-/* Eleven numbers a product; see products.py. */
-void products(const int64_t *n, int64_t count) {
-    for (; count--; n += 11)
-        if (n[0]) input_product(n);
-        else weight_product(n);
+/* Thirteen numbers a product; pointers: buffers, results, three numbers a matrix, the gradient of the input. */
+void products(const int64_t *n, int64_t count, const int64_t *pointers, int64_t buffers, int64_t results) {
+    real *const *first = (real *const *)pointers;
+    const int64_t *matrices = pointers + buffers + results;
+    int64_t turned = 0;
+    for (int64_t i = 0; i < count; i++) turned += n[13 * i];
+    for (; count--; n += 13)
+        if (n[0]) input_product(n, first, matrices, (real *)matrices[3 * turned]);
+        else weight_product(n, first, first + buffers);
 }

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cellula.backends.c.launch.kernels import CompiledKernel, available_threads
-from cellula.backends.c.launch.products import Factors, Products, lay_out
+from cellula.backends.c.launch.products import Buffer, Factors, Products, SmallProducts, lay_out
 from cellula.graph.node import Size
 
 __all__ = ["Call", "Gradients", "Made", "Shape", "run_backward", "run_forward"]
@@ -48,7 +48,25 @@ class Shape:
         totals = tuple(dict.fromkeys(parameter.name for parameter, _ in back.totals)) if back else ()
         self.totals = tuple(self.parameters.index(name) for name in totals)
         self.products: Products = lay_out(kernel, units, self.parameters, slots)
+        self.smalls: dict[tuple, SmallProducts] = {}
         self.dense = all(group.blocks == 1 for group in (*self.products.weights, *self.products.inputs))
+
+    def small(self, steps: int, batch: int, wanted: tuple[bool, ...], wants_input: bool, width: int) -> SmallProducts:
+        """The products of a small call; where things lie is worked out once for each shape of input."""
+        key = (steps, batch, wanted, wants_input)
+        found = self.smalls.get(key)
+        if found is None:
+            widths: dict[Buffer, int] = {"x": width, "work": self.work, "extra": self.extra}
+            widths |= {number: self.states[number] for number in self.kept}
+            widths |= {("first", number): self.states[number] for number in self.kept}
+            back = self.kernel.backward
+            begun = back is not None and back.input is not None
+            found = SmallProducts(self.products, steps * batch, batch, widths, wanted, wants_input, begun)
+            # Many lengths may pass by.
+            if len(self.smalls) > 256:
+                self.smalls.clear()
+            self.smalls[key] = found
+        return found
 
 
 @dataclass(frozen=True)
@@ -200,14 +218,19 @@ def run_backward(
     gradients: list[Tensor | None] = [None] * len(parameters)
     for number, total in zip(shape.totals, totals, strict=True):
         gradients[number] = total
-    buffers = {"x": x, "work": made.work, "extra": extra}
+    buffers: dict[Buffer, Tensor | None] = {"x": x, "work": made.work, "extra": extra}
     series = dict(zip(shape.series, made.series, strict=True))
-    factors = Factors(batch, buffers | {number: series.get(number, made.output) for number in shape.kept}, state)
+    for number in shape.kept:
+        buffers[number] = series.get(number, made.output)
     target = d_x if wants_input else None
     begun = back.input is not None
     if shape.dense and steps * batch * (shape.work + shape.extra) <= SMALL:
-        factors.small(shape.compiled.products, shape.products, parameters, wanted, target, begun, gradients)
+        for number in shape.kept:
+            buffers["first", number] = state[number]
+        small = shape.small(steps, batch, tuple(wanted), wants_input, x.shape[-1])
+        small.run(shape.compiled.products, buffers, parameters, target, gradients)
     else:
+        factors = Factors(batch, buffers, state)
         factors.large(shape.products, parameters, wanted, target, begun, gradients)
     return Gradients(target, d_state, gradients)
 

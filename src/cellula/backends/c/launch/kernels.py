@@ -81,7 +81,8 @@ def compiled(graph: Graph, training: bool, backward: bool, record: tuple[str, ..
             function.argtypes, function.restype = (ctypes.c_void_p,) * 3, ctypes.c_int
             functions.append(function)
         products = library.products
-        products.argtypes, products.restype = (ctypes.c_void_p, ctypes.c_int64), None
+        products.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+        products.restype = None
         return CompiledKernel(kernel, source, functions[0], functions[1] if backward else None, products)
 
 

@@ -12,7 +12,10 @@ from torch import Tensor
 from cellula.graph.node import Size
 from cellula.plan.kernel import BackwardKernel, Column, Kernel, LateProduct, Source, WeightProduct
 
-__all__ = ["Factors", "InputGroup", "Products", "WeightGroup", "lay_out"]
+__all__ = ["Buffer", "Factors", "InputGroup", "Products", "SmallProducts", "WeightGroup", "lay_out"]
+
+# `"x"`, `"work"`, `"extra"`, the number of a kept state, or `("first", number)`: a state before the first step.
+Buffer = str | int | tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class InputGroup:
 
     place: Place
     numbers: tuple[int, ...]
+    counts: tuple[int, ...]
     turned: bool
     blocks: int
 
@@ -116,13 +120,14 @@ def _join_weight(groups: list[WeightGroup], product: WeightProduct, places: _Pla
 def _join_input(groups: list[InputGroup], late: LateProduct, places: _Places) -> list[InputGroup]:
     place, blocks = places.of(late.source), late.parameter.blocks
     turned, number = late.op == "transposed", places.parameters.index(late.parameter.name)
+    count = place.end - place.start
     if groups:
         last = groups[-1]
         fits = last.place.key == place.key and last.place.end == place.start and last.turned == turned
         if fits and last.blocks == blocks == 1:
             joined = Place(place.buffer, last.place.start, place.end)
-            return [*groups[:-1], InputGroup(joined, (*last.numbers, number), turned, 1)]
-    return [*groups, InputGroup(place, (number,), turned, blocks)]
+            return [*groups[:-1], InputGroup(joined, (*last.numbers, number), (*last.counts, count), turned, 1)]
+    return [*groups, InputGroup(place, (number,), (count,), turned, blocks)]
 
 
 class Factors:
@@ -214,61 +219,88 @@ class Factors:
                 torch.mm(value, matrix, out=d_x)
             begun = True
 
-    def small(
-        self, run: Callable[..., None], products: Products, parameters: Sequence[Tensor], wanted: Sequence[bool],
-        d_x: Tensor | None, begun: bool, gradients: list[Tensor | None],
+
+class SmallProducts:
+    """All products in one call of C, for one shape of input. Matrices must be dense.
+
+    Where things lie is worked out once; a call only names the first number of each buffer.
+
+    Args:
+        products: which ones.
+        rows: steps * batch.
+        batch: rows of a step.
+        widths: name of a buffer -> its units; `("first", n)` is state n before the first step.
+        wanted: of every parameter, whether its gradient is.
+        wants_input: whether the gradient of the input is.
+        begun: whether a part of it is there already.
+    """
+
+    def __init__(
+        self, products: Products, rows: int, batch: int, widths: Mapping[Buffer, int], wanted: Sequence[bool],
+        wants_input: bool, begun: bool,
     ) -> None:  # fmt: skip
-        """All products in one call of C; the arguments are those of `large`. Matrices must be dense."""
-        numbers: list[int] = []
-        for group in products.weights:
-            for number, start, end in group.parts:
-                if wanted[number]:
-                    add = gradients[number] is not None
-                    if not add:
-                        gradients[number] = parameters[number].new_empty(parameters[number].shape)
-                    right = Place(group.right.buffer, group.right.start + start, group.right.start + end, group.right.before)
-                    numbers += self._outer(group.left, right, gradients[number], add)
-        if d_x is not None:
-            for group in products.inputs:
-                start = group.place.start
-                for number in group.numbers:
-                    matrix = parameters[number]
-                    matrix = matrix.T if group.turned else matrix
-                    rows, columns = matrix.shape
-                    at, step, count = self._address(Place(group.place.buffer, start, start + rows))[0]
-                    numbers += (1, at, step, matrix.data_ptr(), *matrix.stride(), count, rows, columns, d_x.data_ptr(), begun)
-                    start, begun = start + rows, True
-        if numbers:
-            found = array("q", numbers)
-            run(found.buffer_info()[0], len(numbers) // 11)
+        self.rows, self.batch, self.widths = rows, batch, widths
+        self.buffers = {name: number for number, name in enumerate(widths)}
+        self.results: dict[int, int] = {}
+        self.matrices: list[int] = []
+        self.jobs: list[int] = []
+        parts = [(group, part) for group in products.weights for part in group.parts if wanted[part[0]]]
+        for group, (number, start, end) in parts:
+            begin = group.right.start
+            self._weight(number, group.left, Place(group.right.buffer, begin + start, begin + end, group.right.before))
+        for group in products.inputs if wants_input else ():
+            start = group.place.start
+            for number, count in zip(group.numbers, group.counts, strict=True):
+                self._input(number, Place(group.place.buffer, start, start + count), group.turned, begun)
+                start, begun = start + count, True
+        self.array = array("q", self.jobs)
 
-    def _outer(self, left: Place, right: Place, out: Tensor | None, add: bool) -> list[int]:
-        """The numbers of left.T @ right, in as many pieces as there are."""
-        assert out is not None
-        numbers: list[int] = []
-        if left.before or right.before:
-            pieces = zip(self._address(left, True), self._address(right, True), strict=True)
-        else:
-            pieces = zip(self._address(left), self._address(right), strict=True)
-        for (one, one_step, count), (other, other_step, _) in pieces:
-            if count:
-                sizes = (left.end - left.start, right.end - right.start)
-                numbers += (0, one, one_step, other, other_step, 0, count, *sizes, out.data_ptr(), add)
+    def _weight(self, number: int, left: Place, right: Place) -> None:
+        add = number in self.results
+        result = self.results.setdefault(number, len(self.results))
+        cut = left.before or right.before
+        for one, other in zip(self._pieces(left, cut), self._pieces(right, cut), strict=True):
+            if one[3]:
+                sizes = (one[3], left.end - left.start, right.end - right.start)
+                self.jobs += (0, *one[:3], *other[:3], *sizes, result, add, 0)
                 add = True
-        return numbers
 
-    def _address(self, place: Place, cut: bool = False) -> list[tuple[int, int, int]]:
-        """(where the first row starts, step from row to row, rows) of a factor; of both its parts if it is cut."""
-        value = self.buffers[place.buffer]
-        assert value is not None
-        width, rows, bytes_ = value.shape[-1], value.shape[0] * value.shape[1], value.element_size()
-        at = value.data_ptr() + place.start * bytes_
+    def _input(self, number: int, place: Place, turned: bool, begun: bool) -> None:
+        buffer, start, step, rows = self._pieces(place, False)[0]
+        columns = self.widths["x"]
+        self.jobs += (1, buffer, start, step, len(self.matrices), 0, 0, rows, place.end - place.start, columns, -1, begun, turned)
+        self.matrices.append(number)
+
+    def _pieces(self, place: Place, cut: bool) -> list[tuple[int, int, int, int]]:
+        """(buffer, number of its first value, step from row to row, rows) of a factor; in two if it is cut."""
+        buffer, width = self.buffers[place.buffer], self.widths[place.buffer]
+        rest = self.rows - self.batch
         if place.before:
-            first = self.state[int(place.buffer)]
-            return [(first.data_ptr(), width, self.batch), (at, width, rows - self.batch)]
+            first = self.buffers["first", int(str(place.buffer))]
+            return [(first, 0, width, self.batch), (buffer, 0, width, rest)]
         if cut:
-            return [(at, width, self.batch), (at + self.batch * width * bytes_, width, rows - self.batch)]
-        return [(at, width, rows)]
+            return [(buffer, place.start, width, self.batch), (buffer, place.start + self.batch * width, width, rest)]
+        return [(buffer, place.start, width, self.rows)]
+
+    def run(
+        self, function: Callable[..., None], buffers: Mapping[Buffer, Tensor | None], parameters: Sequence[Tensor],
+        d_x: Tensor | None, gradients: list[Tensor | None],
+    ) -> None:  # fmt: skip
+        """Call C, and put the gradients of the parameters in their places."""
+        if not self.jobs:
+            return
+        pointers = [0 if value is None else value.data_ptr() for value in (buffers[name] for name in self.buffers)]
+        for number in self.results:
+            # A matrix that is a view of another has a gradient of its own.
+            made = gradients[number] = parameters[number].new_empty(parameters[number].shape)
+            pointers.append(made.data_ptr())
+        for number in self.matrices:
+            matrix = parameters[number]
+            pointers += (matrix.data_ptr(), *matrix.stride())
+        pointers.append(0 if d_x is None else d_x.data_ptr())
+        found = array("Q", pointers)
+        jobs = self.array
+        function(jobs.buffer_info()[0], len(jobs) // 13, found.buffer_info()[0], len(self.buffers), len(self.results))
 
 
 def _product(left: Tensor, right: Tensor, blocks: int, total: Tensor | None) -> Tensor:
