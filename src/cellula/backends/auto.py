@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cellula.backends.c.compiler import CompilerError, NoCompilerError
-from cellula.backends.c.launch.program import CProgram
+from cellula.backends.c.launch.program import (
+    CProgram,
+    in_single_precision,
+    is_compiling,
+    run_traced,
+    why_not_traced,
+)
 from cellula.backends.reference import ReferenceProgram, Result
 from cellula.plan.plan import Plan
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 __all__ = ["AutoProgram"]
 
@@ -40,12 +43,19 @@ class AutoProgram:
         self.last = ""
 
     def __call__(
-        self, x: Tensor, state: Mapping[str, Tensor], parameters: Mapping[str, Tensor],
-        settings: Mapping[str, float | Tensor], sizes: Mapping[str, int], *, alive: Tensor | None = None,
-        training: bool = False, record: Sequence[str] = (),
+        self, x: Any, state: Mapping[str, Any], parameters: Mapping[str, Any], settings: Mapping[str, Any],
+        sizes: Mapping[str, int], *, alive: Any = None, training: bool = False, record: Sequence[str] = (),
+        every: int = 0,
     ) -> Result:  # fmt: skip
         """Run all steps; the arguments are those of the reference."""
-        options: dict[str, Any] = {"alive": alive, "training": training, "record": record}
+        options: dict[str, Any] = {"alive": alive, "training": training, "record": record, "every": every}
+        given = (x, state, parameters)
+        x, state, parameters = in_single_precision(*given)
+        if is_compiling():
+            reason = self.broken or why_not_traced(self.c, x, record)
+            if not reason:
+                return run_traced(self.c, x, state, parameters, settings, sizes, alive, training)
+            return self.reference(*given, settings, sizes, **options)
         reason = self.broken or self.c.why_not(x, state, parameters, settings, record)
         if not reason:
             try:
@@ -57,7 +67,7 @@ class AutoProgram:
                 reason = self.broken = str(error).splitlines()[0]
                 _tell(error)
         self.last = f"reference: {reason}"
-        return self.reference(x, state, parameters, settings, sizes, **options)
+        return self.reference(*given, settings, sizes, **options)
 
 
 def _tell(error: CompilerError) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from cellula.graph.node import Constant, Input, Node, Parameter, Setting, State
 from cellula.graph.ops import OPS
@@ -159,6 +160,7 @@ class ReferenceProgram:
         training: bool = False,
         record: Sequence[str] = (),
         masks: Sequence[Tensor] = (),
+        every: int = 0,
     ) -> Result:
         """Run all steps.
 
@@ -172,7 +174,11 @@ class ReferenceProgram:
             training: whether dropout and zoneout draw.
             record: names of nodes to return.
             masks: the random masks in the order of the plan, if they have been drawn before.
+            every: keep the states of every so many steps only, and compute the steps between again in the walk back;
+                0: keep all. Nodes are not recorded then.
         """
+        if every and every < x.shape[0] and torch.is_grad_enabled() and not record:
+            return self._in_segments(x, state, parameters, settings, sizes, alive, training, masks, every)
         plan, names = self.plan, (self.plan.graph.output, *record)
         registers = self._leaves(x, parameters, settings)
         if masks:
@@ -189,6 +195,30 @@ class ReferenceProgram:
             registers[node] = compute(node, registers, sizes)
         values = [self._whole(registers[self.equations[name]], x, name, sizes, alive) for name in names]
         return Result(values[0], state, dict(zip(record, values[1:], strict=True)))
+
+    def _in_segments(
+        self, x: Tensor, state: Mapping[str, Tensor], parameters: Mapping[str, Tensor],
+        settings: Mapping[str, float | Tensor], sizes: Mapping[str, int], alive: Tensor | None, training: bool,
+        masks: Sequence[Tensor], every: int,
+    ) -> Result:  # fmt: skip
+        if training and self.plan.masks and not masks:
+            # A mask for the whole sequence must be the same in all segments.
+            masks = tuple(draw_masks(self.plan, x, settings, sizes).values())
+        outputs = []
+        for start in range(0, x.shape[0], every):
+            end = min(start + every, x.shape[0])
+            part = [
+                drawn[start:end] if mask.leaf.draw.per == "step" else drawn
+                for mask, drawn in zip(self.plan.masks, masks, strict=False)
+            ]
+            result = checkpoint(
+                self, x[start:end], state, parameters, settings, sizes, use_reentrant=False,
+                alive=None if alive is None else alive[start:end], training=training, masks=part,
+            )  # fmt: skip
+            assert isinstance(result, Result)
+            outputs.append(result.output)
+            state = result.state
+        return Result(torch.cat(outputs), dict(state), {})
 
     def _leaves(self, x: Tensor, parameters: Mapping[str, Tensor], settings: Mapping[str, float | Tensor]) -> Registers:
         registers: Registers = {}

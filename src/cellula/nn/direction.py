@@ -67,7 +67,7 @@ class Direction(nn.Module):
 
 def run_forward(
     layer: nn.Module, x: Tensor, start: dict[str, Tensor], settings: Mapping[str, float], alive: Tensor | None,
-    record: tuple[str, ...],
+    record: tuple[str, ...], every: int = 0,
 ) -> Result:  # fmt: skip
     assert isinstance(layer, Direction)
     if alive is not None:
@@ -84,15 +84,16 @@ def run_forward(
         alive=alive,
         training=layer.training,
         record=record,
+        every=every,
     )
 
 
 def run_backward(
     layer: nn.Module, x: Tensor, start: dict[str, Tensor], settings: Mapping[str, float], alive: Tensor | None,
-    record: tuple[str, ...],
+    record: tuple[str, ...], every: int = 0,
 ) -> Result:  # fmt: skip
     """Run from every row's last step to its first; results are in the order of the input."""
-    result = run_forward(layer, _reversed(x, alive), start, settings, alive, record)
+    result = run_forward(layer, _reversed(x, alive), start, settings, alive, record, every)
     recorded = {name: _reversed(value, alive) for name, value in result.recorded.items()}
     return Result(_reversed(result.output, alive), result.state, recorded)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import namedtuple
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -31,13 +30,18 @@ __all__ = ["Recurrent"]
 INITIAL_STATES = ("zero", "learned")
 
 
-@cache
+_state_types: dict[tuple[str, tuple[str, ...]], type] = {}
+
+
 def _state_type(name: str, fields: tuple[str, ...]) -> type:
     """The named tuple of a cell's state; torch's pytrees know named tuples, so vmap and compile do too."""
+    # A plain dictionary: torch.compile looks into it, but not past a cache of functools.
+    if (name, fields) in _state_types:
+        return _state_types[name, fields]
     made = namedtuple("State", fields)
     made.__doc__ = f"The state of {name}: {', '.join(fields) or 'nothing'}; each [L*D, B, H]."
     made.__reduce__ = lambda self: (_restore_state, (name, fields, tuple(self)))
-    return made
+    return _state_types.setdefault((name, fields), made)
 
 
 def _restore_state(name: str, fields: tuple[str, ...], values: tuple[Any, ...]) -> Any:
@@ -59,6 +63,8 @@ class Recurrent(nn.Module):
         device, dtype: of the parameters.
         backend: `"auto"`: generated C where it can run a call, else the reference; `"c"`; or `"reference"`, plain torch.
             None: `$CELLULA_BACKEND`, or `"auto"` where that is not set.
+        checkpoint_every: while training keep the states of every so many steps only, and compute the steps between
+            again on the way back: the square root of the number of steps takes the least memory. None: keep all steps.
         **settings: the formula's own settings (`leak=0.3`) and sizes (`proj=32`).
 
     Attributes:
@@ -92,6 +98,7 @@ class Recurrent(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         backend: str | None = None,
+        checkpoint_every: int | None = None,
         **settings: float,
     ) -> None:
         super().__init__()
@@ -107,6 +114,7 @@ class Recurrent(nn.Module):
         if initial_state not in INITIAL_STATES:
             raise UsageError(f"initial_state is {initial_state!r}; write one of {', '.join(map(repr, INITIAL_STATES))}")
         self.dropout, self.batch_first, self.initial_state = float(dropout), bool(batch_first), initial_state
+        self.checkpoint_every = None if checkpoint_every is None else _count(checkpoint_every, "checkpoint_every")
         self.settings, self.sizes = _split_settings(self.graph, settings)
         self.directions = 2 if bidirectional else 1
         program = compile(make_plan(self.graph), backend)
@@ -118,6 +126,8 @@ class Recurrent(nn.Module):
             self.output_size = (1 if output is None else sizes[output]) * self.directions
             for _ in range(self.directions):
                 self.layers.append(Direction(program, sizes, initial_state == "learned", device, dtype))
+        # Made here: a graph of torch.compile only looks it up.
+        _state_type(self.graph.name, self.state_names)
         self.reset_parameters()
 
     @property
@@ -179,6 +189,7 @@ class Recurrent(nn.Module):
         record = self._checked_record(record)
         starts = self._starts(state, x)
         results: list[Result] = []
+        every = self.checkpoint_every or 0
         for layer in range(self.num_layers):
             if layer and self.dropout:
                 x = nn.functional.dropout(x, self.dropout, self.training)
@@ -186,7 +197,7 @@ class Recurrent(nn.Module):
             for side in range(self.directions):
                 number = layer * self.directions + side
                 run = run_backward if side else run_forward
-                results.append(run(self.layers[number], x, starts[number], self.settings, alive, record))
+                results.append(run(self.layers[number], x, starts[number], self.settings, alive, record, every))
                 outputs.append(results[-1].output)
             x = torch.cat(outputs, -1) if self.bidirectional else outputs[0]
         state = self._state_type(*(_stacked([r.state[name] for r in results]) for name in self.state_names))
@@ -235,6 +246,7 @@ class Recurrent(nn.Module):
             "dropout": 0.0,
             "batch_first": False,
             "initial_state": "zero",
+            "checkpoint_every": None,
         }
         parts += [f"{name}={getattr(self, name)!r}" for name, value in defaults.items() if getattr(self, name) != value]
         changed = {s.name: self.settings[s.name] for s in self.graph.settings if self.settings[s.name] != s.default}
@@ -302,6 +314,10 @@ def _alive(lengths: Tensor | Sequence[int], x: Tensor) -> Tensor:
         raise UsageError(
             f"lengths holds a whole number for each of the {x.shape[1]} rows, not {list(given.shape)} of {given.dtype}"
         )
+    if torch.compiler.is_compiling():
+        # Within a compiled graph values are not known; a wrong one stops it when it runs.
+        torch._assert_async(((given >= 0) & (given <= x.shape[0])).all(), "lengths lie between 0 and the number of steps")
+        return (torch.arange(x.shape[0], device=x.device)[:, None] < given).unsqueeze(-1)
     wrong = [int(n) for n in given.tolist() if not 0 <= n <= x.shape[0]]
     if wrong:
         raise UsageError(f"lengths holds {wrong[0]}, but the rows have 0 to {x.shape[0]} steps")

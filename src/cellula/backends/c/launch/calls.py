@@ -135,7 +135,9 @@ def _pointers(tensors: Sequence[Tensor]) -> list[int]:
     return [tensor.data_ptr() for tensor in tensors]
 
 
-def run_forward(call: Call, x: Tensor, state: Sequence[Tensor], parameters: Sequence[Tensor]) -> Made:
+def run_forward(
+    call: Call, x: Tensor, state: Sequence[Tensor], parameters: Sequence[Tensor], output: Tensor | None = None
+) -> Made:
     """Run all steps forward.
 
     Args:
@@ -143,10 +145,11 @@ def run_forward(call: Call, x: Tensor, state: Sequence[Tensor], parameters: Sequ
         x: the input [T, B, I], contiguous.
         state: contiguous, [B, H].
         parameters: vectors contiguous, matrices of any strides.
+        output: where the output goes, contiguous; made here if None.
     """
     shape = call.shape
     steps, batch, _ = x.shape
-    output = call.empty(x, steps, batch, shape.output)
+    output = call.empty(x, steps, batch, shape.output) if output is None else output
     final = [x.new_empty((batch, size)) for size in shape.states]
     series = [call.empty(x, steps, batch, shape.states[number]) for number in shape.series]
     work = call.empty(x, steps, batch, shape.work) if shape.work else None

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +15,7 @@ from torch.autograd import forward_ad
 
 from cellula.backends.c.launch.calls import Call, Made, Shape, run_backward, run_forward
 from cellula.backends.c.launch.kernels import compiled
+from cellula.backends.c.launch.registry import register
 from cellula.backends.reference import ReferenceProgram, Result, draw_masks, evaluate
 from cellula.errors import UsageError
 from cellula.graph.node import Constant, Node, Parameter, Setting, walk
@@ -21,6 +25,24 @@ from cellula.plan.plan import Plan
 __all__ = ["CProgram", "Inputs"]
 
 DTYPES = (torch.float32, torch.float64)
+
+
+def is_compiling() -> bool:
+    """Whether `torch.compile` or `torch.export` is looking on."""
+    return torch.compiler.is_compiling()
+
+
+def in_single_precision(
+    x: Tensor, state: Mapping[str, Tensor], parameters: Mapping[str, Tensor]
+) -> tuple[Tensor, Mapping[str, Tensor], Mapping[str, Tensor]]:
+    """Under autocast the kernels compute in float32: tensors of lower precision are raised to it."""
+    if not torch.is_autocast_enabled("cpu") or x.device.type != "cpu":
+        return x, state, parameters
+
+    def raised(value: Tensor) -> Tensor:
+        return value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
+
+    return raised(x), {k: raised(v) for k, v in state.items()}, {k: raised(v) for k, v in parameters.items()}
 
 
 @dataclass(frozen=True)
@@ -34,6 +56,7 @@ class Inputs:
         lengths: steps of every row, or None where all run all steps.
         masks: the random masks, in the order of the plan; none where nothing is drawn.
         record: names of nodes to return.
+        every: keep the states of every so many steps only, and compute the steps between again; 0: keep all.
     """
 
     program: CProgram
@@ -42,6 +65,16 @@ class Inputs:
     lengths: Tensor | None
     masks: tuple[Tensor, ...]
     record: tuple[str, ...] = ()
+    every: int = 0
+
+    def segment(self, start: int, end: int) -> Inputs:
+        """The same for some of the steps."""
+        lengths = None if self.lengths is None else (self.lengths - start).clamp(0, end - start)
+        masks = tuple(
+            drawn[start:end] if mask.leaf.draw.per == "step" else drawn
+            for mask, drawn in zip(self.program.plan.masks, self.masks, strict=False)
+        )
+        return replace(self, lengths=lengths, masks=masks, every=0)
 
     def call(self, saving: bool, dtype: torch.dtype) -> Call:
         """The kernel with all that does not change between the directions."""
@@ -66,9 +99,12 @@ class CProgram:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.slots = tuple(state.slot for state in plan.graph.states)
+        # As a layer names them: the input, the hidden size, and the formula's own.
+        self.size_names = ("input", "hidden", *plan.graph.extra_sizes)
         self.parameters = tuple(parameter.name for parameter in plan.graph.parameters)
         self.reference = ReferenceProgram(plan)
         self.shapes: dict[tuple, Shape] = {}
+        self.number = register(self)
 
     def shape(
         self, drawing: bool, saving: bool, record: tuple[str, ...], dtype: torch.dtype, sizes: Mapping[str, int]
@@ -124,6 +160,7 @@ class CProgram:
         alive: Tensor | None = None,
         training: bool = False,
         record: Sequence[str] = (),
+        every: int = 0,
     ) -> Result:
         """Run all steps; the arguments are those of the reference.
 
@@ -131,22 +168,29 @@ class CProgram:
             UsageError: the call is none that this back end can run; see `why_not`.
             CompilerError: there is no compiler, or it failed.
         """
-        reason = self.why_not(x, state, parameters, settings, record)
+        options: dict[str, Any] = {"alive": alive, "training": training, "record": record, "every": every}
+        x, state, parameters = in_single_precision(x, state, parameters)
+        if is_compiling():
+            reason = why_not_traced(self, x, record)
+            if reason is None:
+                return run_traced(self, x, state, parameters, settings, sizes, alive, training)
+        else:
+            reason = self.why_not(x, state, parameters, settings, record)
         if reason is not None:
             raise UsageError(f"backend='c' cannot run this: {reason}; use backend='auto' or 'reference'")
-        return self.run(x, state, parameters, settings, sizes, alive=alive, training=training, record=record)
+        return self.run(x, state, parameters, settings, sizes, **options)
 
     def run(
         self, x: Tensor, state: Mapping[str, Tensor], parameters: Mapping[str, Tensor],
         settings: Mapping[str, float | Tensor], sizes: Mapping[str, int], *, alive: Tensor | None = None,
-        training: bool = False, record: Sequence[str] = (),
+        training: bool = False, record: Sequence[str] = (), every: int = 0,
     ) -> Result:  # fmt: skip
         """Run a call of which `why_not` found nothing."""
         drawing = training and bool(self.plan.masks)
         masks = draw_masks(self.plan, x, settings, sizes) if drawing else {}
         lengths = None if alive is None else alive.sum(0).view(-1)
         numbers = {name: float(value) for name, value in settings.items()} if settings else {}
-        inputs = Inputs(self, sizes, numbers, lengths, tuple(masks.values()), tuple(record))
+        inputs = Inputs(self, sizes, numbers, lengths, tuple(masks.values()), tuple(record), every)
         values = (x, *(state[slot] for slot in self.slots), *(parameters[name] for name in self.parameters))
         if torch.is_grad_enabled() and any(value.requires_grad for value in values):
             output, *final = _Run.apply(inputs, *values)
@@ -154,6 +198,10 @@ class CProgram:
         with torch.no_grad():
             made = forward(inputs, values, False)
         return Result(made.output, dict(zip(self.slots, made.final, strict=True)), dict(zip(record, made.records, strict=True)))
+
+    def states_of(self, values: Sequence[Tensor]) -> list[Tensor]:
+        """The states among the values of a call."""
+        return list(values[1 : 1 + len(self.slots)])
 
     def split(self, values: Sequence[Tensor]) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """The input, the states by slot and the parameters by name."""
@@ -258,29 +306,87 @@ class _Run(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, inputs: Inputs, *values: Tensor):
+        ctx.inputs, ctx.count, ctx.used = inputs, len(values), False
+        ctx.set_materialize_grads(False)
+        if inputs.every and inputs.every < values[0].shape[0]:
+            output, final, kept = _run_segments(inputs, values)
+            ctx.series = -1
+            ctx.save_for_backward(*values, output, *kept)
+            return output, *final
         made = forward(inputs, values, True)
-        ctx.inputs, ctx.count, ctx.series, ctx.used = inputs, len(values), len(made.series), False
+        ctx.series = len(made.series)
         work = () if made.work is None else (made.work,)
         ctx.save_for_backward(*values, made.output, *made.series, *work)
-        ctx.set_materialize_grads(False)
         return made.output, *made.final
 
     @staticmethod
     def backward(ctx, d_output: Tensor | None, *d_final: Tensor | None):
         inputs, saved = ctx.inputs, ctx.saved_tensors
-        values = saved[: ctx.count]
-        wanted = ctx.needs_input_grad[1:]
+        values, wanted = saved[: ctx.count], ctx.needs_input_grad[1:]
         if torch.is_grad_enabled():
             return None, *_differentiable(inputs, values, d_output, d_final, wanted)
-        if ctx.used:
-            # The first walk back has put gradients in the place of what was saved.
-            made = forward(inputs, values, True)
-        else:
+        # What autocast would do to the products here is not wanted.
+        with torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext():
             output, *rest = saved[ctx.count :]
-            series = rest[: ctx.series]
-            made = Made(output, [], series, rest[-1] if len(rest) > ctx.series else None, [])
-        ctx.used = True
-        return None, *backward(inputs, values, made, d_output, d_final, wanted)
+            if ctx.series < 0:
+                return None, *_back_through_segments(inputs, values, output, rest, d_output, d_final, wanted)
+            if ctx.used:
+                # The first walk back has put gradients in the place of what was saved.
+                made = forward(inputs, values, True)
+            else:
+                work = rest[-1] if len(rest) > ctx.series else None
+                made = Made(output, [], rest[: ctx.series], work, [])
+            ctx.used = True
+            return None, *backward(inputs, values, made, d_output, d_final, wanted)
+
+
+def _segments(inputs: Inputs, steps: int) -> list[tuple[int, int]]:
+    return [(start, min(start + inputs.every, steps)) for start in range(0, steps, inputs.every)]
+
+
+def _run_segments(inputs: Inputs, values: Sequence[Tensor]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """The output, the final states, and the states before every segment, one after the other."""
+    x, states, rest = values[0], inputs.program.states_of(values), values[1 + len(inputs.program.slots) :]
+    output, kept = None, []
+    for start, end in _segments(inputs, len(x)):
+        kept += states
+        part = inputs.segment(start, end)
+        call = part.call(False, x.dtype)
+        if output is None:
+            output = call.empty(x, len(x), x.shape[1], call.shape.output)
+        made = run_forward(call, *_ready(part, (x[start:end], *states, *rest), call), output[start:end])
+        states = made.final
+    assert output is not None
+    return output, list(states), kept
+
+
+def _back_through_segments(
+    inputs: Inputs, values: Sequence[Tensor], output: Tensor, kept: Sequence[Tensor], d_output: Tensor | None,
+    d_final: Sequence[Tensor | None], wanted: Sequence[bool],
+) -> list[Tensor | None]:  # fmt: skip
+    """From the last segment to the first: its steps once more, then back through them."""
+    x, count = values[0], len(inputs.program.slots)
+    rest = values[1 + count :]
+    d_x = torch.empty_like(x) if wanted[0] else None
+    totals: list[Tensor | None] = [None] * len(rest)
+    carried = list(d_final)
+    each = [wanted[0], *([True] * count), *wanted[1 + count :]]
+    segments = _segments(inputs, len(x))
+    for number in reversed(range(len(segments))):
+        start, end = segments[number]
+        states = kept[number * count : (number + 1) * count]
+        part, given = inputs.segment(start, end), (x[start:end], *states, *rest)
+        call = part.call(True, x.dtype)
+        made = run_forward(call, *_ready(part, given, call), output[start:end])
+        d_part = None if d_output is None else d_output[start:end]
+        found = backward(part, given, made, d_part, carried, each)
+        if d_x is not None:
+            d_x[start:end] = found[0]
+        carried = found[1 : 1 + count]
+        for place, gradient in enumerate(found[1 + count :]):
+            before = totals[place]
+            totals[place] = gradient if before is None or gradient is None else before.add_(gradient)
+    return [d_x, *(part if want else None for part, want in zip(carried, wanted[1:], strict=False)), *totals]
 
 
 def _differentiable(
@@ -305,3 +411,25 @@ def _differentiable(
         torch.autograd.grad([e for e, _ in pairs], leaves, [g for _, g in pairs], create_graph=True, allow_unused=True)
     )
     return [next(found) if want else None for want in wanted]
+
+
+def why_not_traced(program: CProgram, x: Tensor, record: Sequence[str]) -> str | None:
+    """Why a call cannot become an operator of a compiled graph; None where it can."""
+    if x.device.type != "cpu" or x.dtype not in DTYPES:
+        return f"the input is {x.dtype} on {x.device.type}"
+    return "recorded nodes are wanted in a compiled graph" if record else None
+
+
+def run_traced(
+    program: CProgram, x: Tensor, state: Mapping[str, Tensor], parameters: Mapping[str, Tensor],
+    settings: Mapping[str, float | Tensor], sizes: Mapping[str, int], alive: Tensor | None, training: bool,
+) -> Result:  # fmt: skip
+    """The call as an operator that `torch.compile` keeps whole."""
+    masks = list(draw_masks(program.plan, x, settings, sizes).values()) if training and program.plan.masks else []
+    lengths = None if alive is None else alive.sum(0).view(-1)
+    values = [x, *(state[slot] for slot in program.slots), *(parameters[name] for name in program.parameters)]
+    saving = torch.is_grad_enabled() and any(value.requires_grad for value in values)
+    # torch takes an empty list for one of tensors.
+    numbers = [float(value) for value in settings.values()] or [0.0]
+    made = torch.ops.cellula.forward(program.number, values, masks, lengths, list(sizes.values()), numbers, saving)
+    return Result(made[0], dict(zip(program.slots, made[1 : 1 + len(program.slots)], strict=True)), {})
