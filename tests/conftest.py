@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Read when torch and matplotlib are first imported: workers run side by side, one thread each, and a
@@ -14,3 +15,14 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kernel_cache(tmp_path_factory):
+    """Compiled kernels stand in one folder for all workers of a run, and are gone some runs later."""
+    if os.environ.get("CELLULA_CACHE_DIR"):
+        return
+    folder = tmp_path_factory.getbasetemp()
+    # A worker has a folder of its own within that of the run.
+    folder = folder.parent if os.environ.get("PYTEST_XDIST_WORKER") else folder
+    os.environ["CELLULA_CACHE_DIR"] = str(folder / "cellula-cache")

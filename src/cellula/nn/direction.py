@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from cellula.backends.auto import AutoProgram
+from cellula.backends.c.launch.program import CProgram
+from cellula.backends.c.launch.stepper import Stepper
 from cellula.backends.reference import Result
 from cellula.nn.initialize import initialize
 
@@ -60,9 +63,18 @@ class Direction(nn.Module):
 
     def start(self, x: Tensor) -> dict[str, Tensor]:
         """The initial state for the rows of x."""
+        batch = x.shape[-2]
         if self.initial:
-            return {name: self.initial[f"{name}_0"].expand(x.shape[1], -1) for name in self.state_sizes}
-        return {name: x.new_zeros(x.shape[1], size) for name, size in self.state_sizes.items()}
+            return {name: self.initial[f"{name}_0"].expand(batch, -1) for name in self.state_sizes}
+        return {name: x.new_zeros(batch, size) for name, size in self.state_sizes.items()}
+
+
+    def stepper(self, settings: Mapping[str, float]) -> Stepper | None:
+        """What runs single steps quickly; None where only the reference is to run."""
+        program = self.program.c if isinstance(self.program, AutoProgram) and not self.program.broken else self.program
+        if not isinstance(program, CProgram):
+            return None
+        return Stepper(program, self.all_sizes, settings, self.attributes)
 
 
 def run_forward(

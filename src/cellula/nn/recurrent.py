@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from cellula.backends import compile
 from cellula.backends.auto import AutoProgram
+from cellula.backends.c.launch.stepper import can_step
 from cellula.backends.reference import Result
 from cellula.cells.catalogue import cells, load_cell
 from cellula.errors import UsageError
@@ -151,6 +152,11 @@ class Recurrent(nn.Module):
         for direction in self._all():
             direction.reset_parameters()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy needs; where parameters lie is noted anew."""
+        left_out = ("_steppers", "_made_state", "_state_sizes", "_draws")
+        return {name: value for name, value in super().__getstate__().items() if name not in left_out}
+
     def state(self, **values: Tensor) -> Any:
         """Make a state to start from: every name of `state_names` with a tensor [L*D, B, H].
 
@@ -226,9 +232,51 @@ class Recurrent(nn.Module):
             raise UsageError("a bidirectional module needs the whole sequence; call it instead of step()")
         if x.ndim != 2:
             raise UsageError(f"the input of a step is [B, {self.input_size}], not {list(x.shape)}")
+        if not hasattr(self, "_steppers"):
+            self._prepare_steps()
+        quick = self._quick_step(x, state)
+        if quick is not None:
+            return quick
         axis = 1 if self.batch_first else 0
         output, state = self(x.unsqueeze(axis), state)
         return output.squeeze(axis), state
+
+    def _quick_step(self, x: Tensor, state: Any) -> tuple[Tensor, Any] | None:
+        """A step by the kernels alone; None where there is more to it, or something to complain about."""
+        made, steppers = self._made_state, self._steppers
+        if type(state) is not made or steppers is None or not can_step(x) or x.shape[1] != self.input_size:
+            return None
+        if self.training and self._draws:
+            return None
+        batch, dtype, count = x.shape[0], x.dtype, self.num_layers
+        starts, finals = [], []
+        for value, size in zip(state, self._state_sizes, strict=True):
+            fits = value.shape == (count, batch, size) and value.dtype == dtype and value.is_contiguous()
+            if not fits or value.device.type != "cpu":
+                return None
+            starts.append(value.data_ptr())
+            finals.append(value.new_empty((count, batch, size)))
+        ends = [value.data_ptr() for value in finals]
+        steps = [batch * size * x.element_size() for size in self._state_sizes]
+        output: Tensor | None = x
+        for stepper, own in steppers:
+            output = stepper(output, starts, ends, own)
+            if output is None:
+                return None
+            if count > 1:
+                starts = [at + step for at, step in zip(starts, steps, strict=True)]
+                ends = [at + step for at, step in zip(ends, steps, strict=True)]
+        return output, made._make(finals)
+
+    def _prepare_steps(self) -> None:
+        """Note once what single steps need."""
+        layers = list(self._all())
+        self._made_state, self._draws = self._state_type, bool(make_plan(self.graph).masks)
+        self._state_sizes = tuple(layers[0].state_sizes.values())
+        found = [(layer.stepper(self.settings), layer._parameters) for layer in layers]
+        alike = all(tuple(layer.state_sizes.values()) == self._state_sizes for layer in layers)
+        ready = alike and all(stepper is not None for stepper, _ in found)
+        self._steppers = [(stepper, own) for stepper, own in found if stepper is not None] if ready else None
 
     def extra_repr(self) -> str:
         """Nothing; `repr` is the constructor call."""
