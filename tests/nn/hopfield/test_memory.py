@@ -149,6 +149,15 @@ def test_moves_in_blocks_are_moves_one_by_one(seed, units, rows, temperature, re
     assert torch.equal(found, state)
 
 
+def test_units_in_any_form():
+    memory, patterns = filled(count=30)
+    states = [memory.update(patterns, units=units) for units in ([5, 0, 9], torch.tensor([5, 0, 9]),
+                                                                 np.array([5, 0, 9]), iter([5, 0, 9]))]  # fmt: skip
+    assert all(torch.equal(state, states[0]) for state in states)
+    assert torch.equal(memory.update(patterns, units=[]), patterns)
+    assert torch.equal(memory.update(patterns, units=[], temperature=1.0), patterns)
+
+
 def test_a_state_that_is_given_is_not_changed():
     memory, patterns = filled()
     probe = noisy(patterns[:1], 0.3)
@@ -348,6 +357,8 @@ def test_a_memory_is_copied_saved_and_moved():
     (lambda m: m.recall([1, 1, 1, 1, 1, 0]), DataError, r"probe holds 0 at \[5\]"),
     (lambda m: m.update([[1, 1, 1, 1, 1, 2]]), DataError, r"state holds 2 at \[0, 5\]"),
     (lambda m: m.update(m.patterns, units=[6]), UsageError, "units holds 6; write whole numbers from 0 to 5"),
+    (lambda m: m.update(m.patterns, units=3), UsageError, "units is 3; write the numbers of units in their order"),
+    (lambda m: m.update(m.patterns, units=torch.tensor([0.5])), UsageError, "units holds 0.5"),
     (lambda m: m.update(m.patterns, units=[True]), UsageError, "units holds True"),
     (lambda m: m.recall(m.patterns, update="random"), UsageError, "update is 'random'; write one of 'asynchronous'"),
     (lambda m: m.recall(m.patterns, max_steps=0), UsageError, "max_steps is 0"),

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -162,7 +163,7 @@ class HopfieldMemory(nn.Module):
         states, single = self._states(state, "state")
         coupling = Coupling(self.weight, _temperature(temperature), as_generator(seed))
         flat = states.flatten(1)
-        new = coupling.together(flat) if units is None else coupling.in_turn(flat, [self._unit(u) for u in units])
+        new = coupling.together(flat) if units is None else coupling.in_turn(flat, self._units(units))
         new = new.view(states.shape)
         return new[0] if single else new
 
@@ -201,10 +202,15 @@ class HopfieldMemory(nn.Module):
             raise UsageError("the memory is empty; store(patterns) first")
         return as_states(value, self.shape, self.patterns, what)
 
-    def _unit(self, unit: Any) -> int:
-        if isinstance(unit, bool) or not isinstance(unit, Integral) or int(unit) not in range(len(self.weight)):
-            raise UsageError(f"units holds {unit!r}; write whole numbers from 0 to {len(self.weight) - 1}")
-        return int(unit)
+    def _units(self, units: Any) -> list[int]:
+        given = units.tolist() if isinstance(units, Tensor | np.ndarray) else units
+        if not isinstance(given, Iterable):
+            raise UsageError(f"units is {units!r}; write the numbers of units in their order, such as [3, 1]")
+        order = list(given)
+        for unit in order:
+            if isinstance(unit, bool) or not isinstance(unit, Integral) or int(unit) not in range(len(self.weight)):
+                raise UsageError(f"units holds {unit!r}; write whole numbers from 0 to {len(self.weight) - 1}")
+        return [int(unit) for unit in order]
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *rest: Any) -> None:
         restore_buffers(self, state_dict, prefix)
