@@ -19,6 +19,7 @@ from cellula.plan.plan import Plan, make_plan
 from cellula.printers.formula import print_formula
 
 if TYPE_CHECKING:
+    from cellula.nn.hopfield import HopfieldMemory
     from cellula.nn.recurrent import Recurrent
     from cellula.nn.truncated import truncated
     from cellula.tasks.forecast.forecaster import Forecaster
@@ -31,6 +32,7 @@ __all__ = [
     "Forecaster",
     "FormulaError",
     "Graph",
+    "HopfieldMemory",
     "Plan",
     "Recurrent",
     "RunError",
@@ -48,6 +50,7 @@ __all__ = [
 
 # Where the names that need torch come from.
 _HEAVY = {
+    "HopfieldMemory": "cellula.nn.hopfield",
     "Recurrent": "cellula.nn.recurrent",
     "truncated": "cellula.nn.truncated",
     "Forecaster": "cellula.tasks.forecast.forecaster",

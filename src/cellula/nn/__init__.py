@@ -1,6 +1,22 @@
-"""torch modules made from formulas."""
+"""torch modules made from formulas, and associative memories."""
 
+from cellula.nn.hopfield import (
+    DenseHopfieldMemory,
+    HopfieldAssociation,
+    HopfieldLookup,
+    HopfieldMemory,
+    HopfieldPooling,
+)
 from cellula.nn.recurrent import Recurrent
 from cellula.nn.truncated import Chunk, truncated
 
-__all__ = ["Chunk", "Recurrent", "truncated"]
+__all__ = [
+    "Chunk",
+    "DenseHopfieldMemory",
+    "HopfieldAssociation",
+    "HopfieldLookup",
+    "HopfieldMemory",
+    "HopfieldPooling",
+    "Recurrent",
+    "truncated",
+]
