@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from cellula.backends.onnx.operators import find_operator, unpack
 from cellula.errors import FormulaError, RunError, UsageError
 from cellula.formula.parser import parse
 from cellula.graph.build import build
+from cellula.graph.graph import Graph
 from cellula.nn.direction import Direction
 from cellula.nn.recurrent import Recurrent
 
@@ -48,16 +50,13 @@ def restore(proto: Any, path: Path) -> Recurrent:
     weights = initializers(proto)
     try:
         said = made["module"]
-        if said["num_layers"] > len(weights):
-            raise ValueError(f"num_layers is {said['num_layers']}, but there are {len(weights)} weights")
         settings, name, dtype = (said.pop(word) for word in ("settings", "name", "dtype"))
-        # Built from the text alone, and without memory: a few bytes must not ask for gigabytes.
+        # Built from the text alone: a name or a path would read what the file's author chose.
         graph = build(parse(texts["formula"]), str(name))
-        module = Recurrent(graph, **said, device="meta", dtype=DTYPES[dtype], **settings)
+        _refuse_size(graph, said, settings, weights)
+        module = Recurrent(graph, **said, dtype=DTYPES[dtype], **settings)
         tensors = _tensors(module, weights, made.get("start"), dtype)
-        module.load_state_dict(
-            {name: torch.from_numpy(np.array(value)) for name, value in tensors.items()}, assign=True
-        )
+        module.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in tensors.items()})
     except FormulaError as error:
         raise RunError(f"{path}: the formula in it is wrong: {error}") from error
     except (
@@ -72,6 +71,20 @@ def restore(proto: Any, path: Path) -> Recurrent:
     ) as error:
         raise RunError(f"{path} does not hold what Cellula writes: {error!r}") from error
     return module
+
+
+def _refuse_size(
+    graph: Graph, said: Mapping[str, Any], settings: Mapping[str, Any], weights: Mapping[str, np.ndarray]
+) -> None:
+    """ValueError where the sizes need more numbers than the file has: a few bytes must not ask for gigabytes."""
+    stored = sum(value.size for value in weights.values())
+    own = {name: int(settings[name]) for name in graph.extra_sizes}
+    sizes = {"input": int(said["input_size"]), "hidden": int(said["hidden_size"]), **own}
+    layers = int(said["num_layers"])
+    # Layers after the first read at least one number.
+    needed = graph.parameter_count(sizes) + (layers - 1) * graph.parameter_count({**sizes, "input": 1})
+    if needed > stored or max(layers, *sizes.values()) > max(stored, 1024):
+        raise ValueError(f"the sizes need {needed:,} numbers or more, but there are {stored:,}")
 
 
 def _tensors(module: Recurrent, weights: dict[str, np.ndarray], start: Any, dtype: str) -> dict[str, np.ndarray]:

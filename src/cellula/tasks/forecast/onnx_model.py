@@ -78,10 +78,8 @@ class _ForecastWriter:
     def outputs(self) -> list[Port]:
         shape = (BATCH, self.sizes.horizon, self.sizes.targets)
         levels = len(self.description.levels)
-        return [
-            Port("forecast", "float64", shape),
-            *(Port(name, "float64", (*shape, levels)) for name in ("lower", "upper")),
-        ]
+        bounds = ("lower", "upper") if levels else ()
+        return [Port("forecast", "float64", shape), *(Port(name, "float64", (*shape, levels)) for name in bounds)]
 
     def scale(self, start: int, end: int) -> tuple[str, str]:
         """Mean and spread of some columns, [batch, 1, columns] or [1, 1, columns]; in double precision, as the data."""
@@ -120,6 +118,8 @@ class _ForecastWriter:
             "TopK", [quantiles, constant([count])], ["quantiles", "order"], axis=-1, largest=0, sorted=1
         )[0]
         median = call("Gather", ascending, constant([count // 2]), axis=-1)  # [B, T, Y, 1]
+        if not levels:
+            return [call("Squeeze", self.in_own_units(median), constant([3]))]
         # The widest level has the outermost pair.
         rank = np.array([sorted(levels, reverse=True).index(level) for level in levels], np.int64)
         offsets = np.nan_to_num(self.source.offsets.detach().cpu().numpy()).transpose(1, 2, 0)  # [T, Y, levels]
