@@ -1,7 +1,9 @@
 """Settings that every test shares."""
 
 import os
+from importlib.util import find_spec
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Read when torch and matplotlib are first imported: workers run side by side, one thread each, and a
@@ -14,3 +16,15 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+# Modules whose docstrings show what needs an extra of the package.
+NEEDS_ONNX = ("cellula.tasks.onnx_file",)
+
+
+def pytest_collection_modifyitems(items):
+    """Examples in docstrings are skipped, with the reason, where their package is not installed."""
+    if find_spec("onnx") is not None:
+        return
+    for item in items:
+        if isinstance(item, pytest.DoctestItem) and item.name.startswith(NEEDS_ONNX):
+            item.add_marker(pytest.mark.skip(reason="onnx is not installed: pip install 'cellula[onnx]'"))

@@ -161,7 +161,7 @@ def test_clip_and_coupled_gates_in_onnxruntime(kind, switch, clip):
 
 
 def activation_cases():
-    """Every activation at every place of every operator, with constants of its own and, where they are clear, usual ones."""
+    """Every activation at every place of every operator, with constants of its own and, where clear, the usual ones."""
     places = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
     for name, row in ACTIVATIONS.items():
         words = [word for word, _ in row.usual]

@@ -105,7 +105,7 @@ def test_files_that_cannot_be_read(tmp_path):
         with pytest.raises(RunError, match="ONNX file"):
             import_onnx(path)
     export_onnx(Recurrent("mlp", 2, 3), path)
-    with pytest.raises(UsageError, match="has no recurrent node 'x'; it has none|no LSTM, GRU or RNN node"):
+    with pytest.raises(UsageError, match="has no LSTM, GRU or RNN node"):
         import_onnx(path, node="x")
 
 

@@ -20,17 +20,11 @@ def table(rows=300):
     random, times = np.random.default_rng(0), pd.date_range("2024-01-01", periods=rows + 6, freq="h")
     parts = []
     for number, name in enumerate(("north", "south")):
-        wave = np.sin(np.arange(rows + 6) * 2 * np.pi / 24)
-        columns = {
-            "unique_id": name,
-            "ds": times,
-            "y": 5e6 + 1000 * (number + 1) * wave + random.normal(0, 50, rows + 6),
-        }
-        columns |= {
-            "holiday": (np.arange(rows + 6) // 24 % 7 > 4) * 1.0,
-            "wind": random.normal(10 * number, 3, rows + 6),
-        }
-        parts.append(pd.DataFrame(columns))
+        hours = np.arange(rows + 6)
+        y = 5e6 + 1000 * (number + 1) * np.sin(hours * 2 * np.pi / 24) + random.normal(0, 50, len(hours))
+        wind = random.normal(10 * number, 3, len(hours))
+        holiday = (hours // 24 % 7 > 4) * 1.0
+        parts.append(pd.DataFrame({"unique_id": name, "ds": times, "y": y, "holiday": holiday, "wind": wind}))
     return pd.concat(parts)
 
 

@@ -91,7 +91,7 @@ class _Level:
         if parameter.kind == "diagonal":
             return Value(self.writer.call("Mul", value.name, matrix), value.axes, units)
         if node.op == "transposed":
-            matrix = self.writer.once("Transpose", matrix, perm=(0, 2, 1) if parameter.blocks > 1 else (1, 0))
+            matrix = self.writer.root.call("Transpose", matrix, perm=(0, 2, 1) if parameter.blocks > 1 else (1, 0))
         if parameter.blocks > 1:
             return Value(self.blocks(value, matrix, parameter.blocks, units), value.axes, units)
         return Value(self.writer.call("MatMul", value.name, matrix), value.axes, units)
@@ -122,7 +122,7 @@ class _Level:
         if isinstance(what, Parameter):
             name = self.cell.parameters[what.name]
             if what.kind == "scalar":
-                name = self.writer.once("Reshape", name, self.writer.constant([1]))
+                name = self.writer.root.call("Reshape", name, self.writer.constant([1]))
             return Value(name, 0, self.cell.units(what.size))
         assert isinstance(what, Setting | Constant)
         number = what.value if isinstance(what, Constant) else self.cell.settings[what.name]

@@ -34,7 +34,8 @@ class Writer:
         self.weights: dict[str, np.ndarray] = {} if outer is None else outer.weights
         self._taken: dict[str, int] = {} if outer is None else outer._taken
         self._constants: dict[tuple, str] = {} if outer is None else outer._constants
-        self._known: dict[tuple, str] = {}
+        self._known: dict[tuple, list[str]] = {}
+        self._outer = outer
         # What the results of the next calls are called, where they have a name in the formula.
         self.hint: str | None = None
 
@@ -68,20 +69,21 @@ class Writer:
         return self.calls_for(op, inputs, [self.hint or op.lower()], **attributes)[0]
 
     def calls_for(self, op: str, inputs: Sequence[str], hints: Sequence[str], **attributes: Attribute) -> list[str]:
-        """Call an operator with several results; their names."""
+        """Call an operator with several results; their names. Equal calls are made once."""
         given = list(inputs)
         while given and not given[-1]:
             given.pop()
-        outputs = [self.name(hint) for hint in hints]
-        self.calls.append(Call(op, tuple(given), tuple(outputs), tuple(attributes.items())))
+        key = (op, tuple(given), tuple(attributes.items()), len(hints))
+        outputs = self._found(key)
+        if outputs is None or op == "Identity":
+            outputs = self._known[key] = [self.name(hint) for hint in hints]
+            self.calls.append(Call(op, tuple(given), tuple(outputs), tuple(attributes.items())))
         return outputs
 
-    def once(self, op: str, *inputs: str, **attributes: Attribute) -> str:
-        """Call an operator on values of the outermost graph there; equal calls are made once."""
-        known, key = self.root._known, (op, inputs, tuple(attributes.items()))
-        if key not in known:
-            known[key] = self.root.call(op, *inputs, **attributes)
-        return known[key]
+    def _found(self, key: tuple) -> list[str] | None:
+        """The results of an equal call, here or in a graph around this one."""
+        known = self._known.get(key)
+        return known if known is not None or self._outer is None else self._outer._found(key)
 
     def deliver(self, value: str, name: str) -> None:
         """Give a value the name of an output, which has been taken for it."""
