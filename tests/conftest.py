@@ -17,6 +17,13 @@ settings.register_profile("default", deadline=None, suppress_health_check=[Healt
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
+
+@pytest.fixture
+def on_the_reference(monkeypatch):
+    """Modules run in plain torch: what is tested is something else, and hundreds of cells need not be compiled."""
+    monkeypatch.setenv("CELLULA_BACKEND", "reference")
+
+
 # Modules whose docstrings show what needs an extra of the package.
 NEEDS_ONNX = ("cellula.tasks.onnx_file",)
 

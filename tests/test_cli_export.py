@@ -11,6 +11,8 @@ from cellula import Forecaster, Recurrent, cli, import_onnx
 from cellula.tasks.options import TrainingOptions
 from onnx_tools import onnx, runtime
 
+pytestmark = pytest.mark.usefixtures("on_the_reference")
+
 
 @pytest.fixture
 def run(monkeypatch, capsys, tmp_path):

@@ -12,6 +12,8 @@ from cellula.backends.onnx.activations import ACTIVATIONS, read_activations
 from cellula.nn import RecurrentNode
 from onnx_tools import assert_same, onnx, reference, runtime
 
+pytestmark = pytest.mark.usefixtures("on_the_reference")
+
 ORDER = {
     "LSTM": ("W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P"),
     "GRU": ("W", "R", "B", "sequence_lens", "initial_h"),
@@ -174,7 +176,7 @@ def activation_cases():
                 yield from ((kind, names, constants) for constants in ([own] if words else []) + [{}] * clear)
 
 
-@pytest.mark.parametrize(("kind", "names", "constants"), activation_cases())
+@pytest.mark.parametrize(("kind", "names", "constants"), list(activation_cases()))
 def test_activations_in_onnxruntime(kind, names, constants):
     # Few steps: where a gate is not bounded the state soon is enormous.
     compare(in_onnxruntime, kind, steps=3, activations=names, **constants)

@@ -8,6 +8,8 @@ from cellula import Recurrent, RunError, UsageError, export_onnx, import_onnx
 from cellula.nn import RecurrentNode
 from onnx_tools import module_of, onnx, runtime
 
+pytestmark = pytest.mark.usefixtures("on_the_reference")
+
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("cell", ["lstm", "peephole_lstm", "gru", "gru_torch", "irnn", "recurrent_dropout_lstm",

@@ -14,6 +14,8 @@ from cellula.errors import MissingPackageError
 from cellula.tasks.onnx_file import onnx_model
 from onnx_tools import assert_same, expected, exported, feed_states, module_of, onnx, random_state, run_named, session
 
+pytestmark = pytest.mark.usefixtures("on_the_reference")
+
 # Own operators, a Scan, a Scan of states whose sizes differ from layer to layer, no memory.
 SOME = ("lstm", "gru", "gru_torch", "elman", "peephole_lstm", "mgu", "slstm", "tlstm", "mlp")
 

@@ -10,6 +10,8 @@ from cellula.graph.ops import OPS
 from onnx_tools import assert_same, expected, exported, feed_states, onnx, random_state, reference, run_named, runtime
 from strategies import SIZES, formulas
 
+pytestmark = pytest.mark.usefixtures("on_the_reference")
+
 
 def has_erf(module):
     """onnxruntime has no error function in double precision; ONNX's reference rounds it to single."""

@@ -10,6 +10,8 @@ from cellula import cells, load_cell
 from cellula.backends.onnx.operators import find_operator
 from onnx_tools import assert_same, expected, exported, feed_states, module_of, onnx, reference, run_named, session
 
+pytestmark = pytest.mark.usefixtures("on_the_reference")
+
 # Steps and rows; the file says nothing of either, so every pair is another than "exported with".
 SHAPES = ((5, 2), (1, 1), (8, 3))
 OWN = {"lstm": "LSTM", "gru": "GRU", "gru_torch": "GRU", "elman": "RNN", "irnn": "RNN", "peephole_lstm": "LSTM",

@@ -12,6 +12,8 @@ from cellula.tasks.forecast.clock import calendar_names
 from cellula.tasks.options import TrainingOptions
 from onnx_tools import onnx, run_named, runtime
 
+pytestmark = pytest.mark.usefixtures("on_the_reference")
+
 QUICK = TrainingOptions(epochs=1, steps_per_epoch=2)
 
 
@@ -34,7 +36,9 @@ def fitted(request):
     seen = data[data.ds < data.ds.max() - pd.Timedelta(hours=5)]
     made = Forecaster(request.param, horizon=6, window=26, season=24, known="holiday", past="wind", hidden_size=4,
                       num_layers=2, patch=4, training=QUICK)  # fmt: skip
-    return stirred(made.fit(seen)), data, seen
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CELLULA_BACKEND", "reference")
+        return stirred(made.fit(seen)), data, seen
 
 
 def stirred(forecaster):
