@@ -16,6 +16,7 @@ from cellula.errors import UsageError
 from cellula.nn.onnx_export import to_model
 from cellula.nn.onnx_import import is_ours, restore
 from cellula.nn.onnx_node import RecurrentNode
+from cellula.nn.onnx_torch import as_recurrent
 from cellula.nn.recurrent import Recurrent
 from cellula.tasks.atomic import disk_errors, write_atomic
 
@@ -39,7 +40,8 @@ def export_onnx(
     States are [L*D, B, H]. A forecaster has inputs and outputs of its own, see `docs/onnx.md`.
 
     Args:
-        source: a `Recurrent`, a fitted `Forecaster`, a run directory or its `model.safetensors`.
+        source: a `Recurrent`, an `LSTM`, `GRU` or `RNN` of torch.nn, a fitted `Forecaster`, a run directory or its
+            `model.safetensors`.
         path: the file; one that is there is replaced whole or not at all.
         streaming: a single step: `x` is [B, I], and the states come in, as `h_0`, and go out.
         states: where the states start is an input too; else they start where the module has them start.
@@ -74,11 +76,13 @@ def onnx_model(source: Any, *, streaming: bool = False, states: bool = False, le
     Raises:
         UsageError, RunError: as `export_onnx`.
     """
+    if isinstance(source, nn.RNNBase):
+        source = as_recurrent(source)
     if isinstance(source, Recurrent):
         return to_model(source, streaming=streaming, states=states, lengths=lengths)
     if isinstance(source, nn.Module):
         raise UsageError(
-            f"{type(source).__name__} is not a Recurrent or a Forecaster: export the Recurrent modules in it one by one"
+            f"{type(source).__name__} is neither a Recurrent nor an LSTM, GRU or RNN of torch: export those in it"
         )
     # The forecaster needs packages that a cell does not.
     from cellula.tasks.forecast.forecaster import Forecaster

@@ -167,7 +167,7 @@ def test_the_structure_decides_and_not_the_names(text, kind):
         (Recurrent("lstm", 2, 3, bidirectional=True), {"streaming": True}, "needs the whole sequence"),
         (Recurrent("lstm", 2, 3), {"streaming": True, "lengths": True}, "a step has no lengths"),
         (Recurrent("lstm", 2, 3, dtype=torch.float16), {}, r"float16; ONNX files hold .*: export module.float\(\)"),
-        (torch.nn.Linear(2, 3), {}, "Linear is not a Recurrent"),
+        (torch.nn.Linear(2, 3), {}, "Linear is neither a Recurrent nor"),
         (3, {}, "not int"),
     ],
 )
