@@ -12,7 +12,7 @@ from cellula.graph.node import Constant, Input, Node, Parameter, State
 
 __all__ = ["Gate", "Operator", "find_operator", "pack", "unpack"]
 
-# Operator -> its gates in ONNX's order, and how many of them, from the front, have peepholes.
+# Operator -> its gates in ONNX's order. Of an LSTM the first three have peepholes.
 GATES = {"LSTM": ("i", "o", "f", "c"), "GRU": ("z", "r", "h"), "RNN": ("h",)}
 # An op of a formula -> ONNX's activation.
 ACTIVATIONS = {"sigmoid": "Sigmoid", "tanh": "Tanh", "relu": "Relu", "softplus": "Softplus", "softsign": "Softsign"}

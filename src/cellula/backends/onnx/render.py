@@ -205,17 +205,15 @@ def _states(cell: Cell, names: Mapping[str, str]) -> dict[Node, Value]:
 def _scan(level: _Level, states: dict[str, str], alive: str, reverse: bool) -> dict[str, str]:
     """Write the loop; the level gets the values over time that are needed after it. Returns the last states."""
     cell, writer = level.cell, level.writer.inner()
-    names = {slot: writer.name(slot) for slot in cell.slots}
     batch = level.writer.call("Shape", next(iter(states.values())), start=0, end=1)
     step = _Level(writer, cell, dict(level.values), lambda: batch)
+    names = {slot: writer.name(slot) for slot in cell.slots}
     step.values |= _states(cell, names)
     taken = _taken(cell.plan, level.values)
-    ports = [Port(names[slot], writer.dtype, (BATCH, units)) for slot, units in cell.slots.items()]
-    for node in taken:
-        value = level.values[node]
-        step.values[node] = replace(value, name=writer.name("now"), axes=1)
-        ports.append(Port(step.values[node].name, writer.dtype, (BATCH, value.units)))
+    step.values |= {node: replace(level.values[node], name=writer.name("now"), axes=1) for node in taken}
     running = writer.name("running") if alive else ""
+    ports = [Port(names[slot], writer.dtype, (BATCH, units)) for slot, units in cell.slots.items()]
+    ports += [Port(value.name, writer.dtype, (BATCH, value.units)) for value in map(step.values.__getitem__, taken)]
     ports += [Port(running, "bool", (BATCH, 1))] if alive else []
     step.run(cell.plan.loop)
     new = [_updated(step, slot, node, names[slot], running) for slot, node in cell.plan.updates]
@@ -226,21 +224,23 @@ def _scan(level: _Level, states: dict[str, str], alive: str, reverse: bool) -> d
     outputs = [Port(name, writer.dtype, (BATCH, cell.slots[slot])) for slot, name in new]
     outputs += [Port(name, writer.dtype, (BATCH, value.units)) for name, value in zip(left, series, strict=True)]
     scanned = [level.values[node].name for node in taken] + ([alive] if alive else [])
-    backwards = {
-        "scan_input_directions": (1,) * len(scanned),
-        **({"scan_output_directions": (1,) * len(kept)} if kept else {}),
-    }
     results = level.writer.calls_for(
         "Scan",
         [*(states[slot] for slot in cell.slots), *scanned],
         [*(f"{slot}_last" for slot, _ in new), *("series" for _ in kept)],
         num_scan_inputs=len(scanned),
         body=writer.body("step", ports, outputs),
-        **(backwards if reverse else {}),
+        **(_backwards(len(scanned), len(kept)) if reverse else {}),
     )
     for node, value, name in zip(kept, series, results[len(new) :], strict=True):
         level.values[node] = replace(value, name=name, axes=2)
     return {slot: name for (slot, _), name in zip(new, results, strict=False)}
+
+
+def _backwards(inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
+    """What makes a `Scan` run from the last step to the first; an empty list of outputs cannot be written down."""
+    directions = {"scan_input_directions": (1,) * inputs, "scan_output_directions": (1,) * outputs}
+    return {name: value for name, value in directions.items() if value}
 
 
 def _updated(step: _Level, slot: str, node: Node, old: str, running: str) -> tuple[str, str]:
