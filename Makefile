@@ -26,7 +26,7 @@ setup: $(READY)  ## make .venv and install Cellula with all its extras into it
 
 $(READY): pyproject.toml constraints.txt tools/install.py
 	@test -n "$(PYTHON)" || { echo "Cellula needs Python 3.11 or newer and found none on PATH. Install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	$(PYTHON) tools/install.py $(VENV) --extras forecast,test,dev $(if $(CUDA),--allow-cuda)
+	$(PYTHON) tools/install.py $(VENV) --extras forecast,onnx,test,dev $(if $(CUDA),--allow-cuda)
 	@touch $@
 
 demo: $(READY)  ## train a forecaster on a year of New York weather, with a picture and a report

@@ -1,6 +1,7 @@
 """Settings that every test shares."""
 
 import os
+from importlib.util import find_spec
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -26,3 +27,22 @@ def _kernel_cache(tmp_path_factory):
     # A worker has a folder of its own within that of the run.
     folder = folder.parent if os.environ.get("PYTEST_XDIST_WORKER") else folder
     os.environ["CELLULA_CACHE_DIR"] = str(folder / "cellula-cache")
+
+
+@pytest.fixture
+def on_the_reference(monkeypatch):
+    """Modules run in plain torch: what is tested is something else, and hundreds of cells need not be compiled."""
+    monkeypatch.setenv("CELLULA_BACKEND", "reference")
+
+
+# Modules whose docstrings show what needs an extra of the package.
+NEEDS_ONNX = ("cellula.tasks.onnx_file",)
+
+
+def pytest_collection_modifyitems(items):
+    """Examples in docstrings are skipped, with the reason, where their package is not installed."""
+    if find_spec("onnx") is not None:
+        return
+    for item in items:
+        if isinstance(item, pytest.DoctestItem) and item.name.startswith(NEEDS_ONNX):
+            item.add_marker(pytest.mark.skip(reason="onnx is not installed: pip install 'cellula[onnx]'"))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cellula.nn.recurrent import Recurrent
     from cellula.nn.truncated import truncated
     from cellula.tasks.forecast.forecaster import Forecaster
+    from cellula.tasks.onnx_file import export_onnx, import_onnx
 
 __version__ = "0.1.0"
 
@@ -41,6 +42,8 @@ __all__ = [
     "cells",
     "compile",
     "explain",
+    "export_onnx",
+    "import_onnx",
     "load_cell",
     "make_plan",
     "parse",
@@ -54,6 +57,8 @@ _HEAVY = {
     "Recurrent": "cellula.nn.recurrent",
     "truncated": "cellula.nn.truncated",
     "Forecaster": "cellula.tasks.forecast.forecaster",
+    "export_onnx": "cellula.tasks.onnx_file",
+    "import_onnx": "cellula.tasks.onnx_file",
 }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from cellula.cells.catalogue import cells, load_cell
 from cellula.errors import CellulaError, FormulaError, UsageError, missing_package
@@ -156,7 +157,8 @@ def _size_options(command: Command) -> Command:
     )(command)
 
 
-def _summary(graph: Graph, inputs: int, hidden: int, pairs: tuple[str, ...]) -> dict[str, Any]:
+def _sizes(graph: Graph, inputs: int, hidden: int, pairs: tuple[str, ...]) -> tuple[dict[str, int], dict[str, float]]:
+    """The sizes and the settings of a cell that the options say."""
     given = _settings(pairs)
     unknown = [
         name for name in given if name not in (*graph.extra_sizes, *(setting.name for setting in graph.settings))
@@ -166,7 +168,19 @@ def _summary(graph: Graph, inputs: int, hidden: int, pairs: tuple[str, ...]) -> 
     sizes = {name: int(given[name]) for name in graph.extra_sizes if name in given}
     # A formula's own sizes show as large as the hidden one until they are given.
     own = dict.fromkeys(graph.extra_sizes, hidden)
-    return summarize(graph, {"input": inputs, "hidden": hidden, **own, **sizes})
+    settings = {name: given[name] for name in given if name not in sizes}
+    return {"input": inputs, "hidden": hidden, **own, **sizes}, settings
+
+
+def _summary(graph: Graph, inputs: int, hidden: int, pairs: tuple[str, ...]) -> dict[str, Any]:
+    return summarize(graph, _sizes(graph, inputs, hidden, pairs)[0])
+
+
+def _onnx_text(graph: Graph, inputs: int, hidden: int, pairs: tuple[str, ...]) -> str:
+    # Only this form needs numpy.
+    from cellula.printers.onnx import print_onnx_of
+
+    return print_onnx_of(graph, *_sizes(graph, inputs, hidden, pairs))
 
 
 # What `cellula show --as` can show, from the graph.
@@ -188,14 +202,14 @@ _FORMS: dict[str, Callable[[Graph], str]] = {
     )
 )
 @click.argument("cell", metavar="CELL_OR_FILE")
-@click.option("--as", "form", type=click.Choice(list(_FORMS)), help="One stage only, or all of them in order.")
+@click.option("--as", "form", type=click.Choice([*_FORMS, "onnx"]), help="One stage only, or all of them in order.")
 @_size_options
 @_output_options
 def show(cell: str, form: str | None, inputs: int, hidden: int, pairs: tuple[str, ...], as_json: bool) -> None:
     """Show a cell: formula, gate and layer nodes, parameters, memory, sizes."""
     graph = load_cell(cell)
     if form is not None:
-        text = _FORMS[form](graph)
+        text = _onnx_text(graph, inputs, hidden, pairs) if form == "onnx" else _FORMS[form](graph)
         click.echo(json.dumps({"name": graph.name, form: text}) if as_json else text.rstrip("\n"))
         return
     summary = _summary(graph, inputs, hidden, pairs)
@@ -376,3 +390,83 @@ def backtest(run: Path, data: Path | None, as_json: bool) -> None:
     found = backtest_run(run, data)
     record = {name: value for name, value in found.to_dict().items() if name != "examples"}
     click.echo(json.dumps(record) if as_json else str(found))
+
+
+# Options of `cellula export` that say how a bare cell becomes a module; a run knows that itself.
+_MODULE_OPTIONS = ("inputs", "hidden", "pairs", "layers", "bidirectional", "batch_first", "seed")
+
+
+@cli.command(
+    epilog=_examples(
+        "cellula export runs/demo",
+        "cellula export lstm --input 3 --hidden 16 --output lstm.onnx",
+        "cellula export my.cell --streaming --set leak=0.2",
+    )
+)
+@click.argument("source", metavar="RUN_OR_CELL")
+@click.option("--format", "form", type=click.Choice(["onnx"]), default="onnx", show_default=True, help="What to write.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="The file.  [default: model.onnx in the run, CELL.onnx]"
+)
+@click.option("--streaming", is_flag=True, help="A single step, states in and out.")
+@click.option("--states", is_flag=True, help="The states at the start are inputs too.")
+@click.option("--lengths", is_flag=True, help="The steps of every row are an input.")
+@click.option("--layers", default=1, show_default=True, type=click.IntRange(1), help="Layers, of a bare cell.")
+@click.option("--bidirectional", is_flag=True, help="Also run from the end, of a bare cell.")
+@click.option("--batch-first", is_flag=True, help="Batch before time, of a bare cell.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the weights of a bare cell.")
+@_size_options
+@_output_options
+def export(source: str, form: str, output: Path | None, as_json: bool, **given: Any) -> None:
+    """Write a trained RUN, or a bare cell with fresh weights, as a file for other runtimes.
+
+    A run becomes its whole network: rows in the data's own units in, forecast and bounds out.
+    """
+    from cellula.tasks.onnx_file import onnx_model, write_onnx
+
+    options = {name: given[name] for name in ("streaming", "states", "lengths")}
+    is_run = source not in cells() and (Path(source).is_dir() or source.endswith(".safetensors"))
+    if is_run:
+        _refuse_module_options(source)
+    model = onnx_model(source if is_run else _bare_module(source, given), **options)
+    path = output or _export_path(source, is_run)
+    write_onnx(model, path)
+    if as_json:
+        click.echo(json.dumps({"file": str(path), **model.ports()}))
+        return
+    click.echo(f"wrote {path}")
+    for label, ports in model.ports().items():
+        for port in ports:
+            click.echo(f"  {label[:-1]:<8}{port['name']:<12}{port['type']} {port['shape']}")
+    if not is_run:
+        click.echo("note: its weights are fresh, not trained; export a run, or a module from Python, for trained ones")
+
+
+def _refuse_module_options(source: str) -> None:
+    context = click.get_current_context()
+    for option in context.command.params:
+        name = option.name or ""
+        if name in _MODULE_OPTIONS and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise UsageError(
+                f"{option.opts[0]} is for a bare cell; {source} is a run, which has its sizes: leave it out"
+            )
+
+
+def _bare_module(cell: str, given: dict[str, Any]) -> Any:
+    """A module of a cell with fresh weights."""
+    import torch
+
+    from cellula.nn import Recurrent
+
+    torch.manual_seed(given["seed"])
+    names = {"layers": "num_layers", "bidirectional": "bidirectional", "batch_first": "batch_first"}
+    options: dict[str, Any] = {name: given[option] for option, name in names.items()}
+    options |= _settings(given["pairs"])
+    return Recurrent(load_cell(cell), given["inputs"], given["hidden"], **options)
+
+
+def _export_path(source: str, is_run: bool) -> Path:
+    path = Path(source)
+    if is_run:
+        return path / "model.onnx" if path.is_dir() else path.with_suffix(".onnx")
+    return Path(f"{load_cell(source).name}.onnx")

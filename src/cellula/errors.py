@@ -48,6 +48,8 @@ _BROUGHT_BY: dict[str, str] = {
     "accelerate": "cellula[forecast]",
     "matplotlib": "cellula[forecast]",
     "narwhals": "cellula[forecast]",
+    "onnx": "cellula[onnx]",
+    "onnxruntime": "cellula[onnx]",
     "pyarrow": "cellula[forecast]",
     "tqdm": "cellula[forecast]",
     "numpy": "cellula",

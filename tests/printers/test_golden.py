@@ -10,10 +10,16 @@ import pytest
 
 from cellula import explain, load_cell
 from cellula.printers.latex import print_latex
+from cellula.printers.onnx import print_onnx_of
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CELLS = ("mlp", "gru", "lstm", "peephole_lstm", "slstm")
-PRINTERS = {"explain.txt": explain, "tex": lambda name: print_latex(load_cell(name))}
+SIZES = {"input": 3, "hidden": 8}
+PRINTERS = {
+    "explain.txt": explain,
+    "tex": lambda name: print_latex(load_cell(name)),
+    "onnx.txt": lambda name: print_onnx_of(load_cell(name), SIZES),
+}
 
 
 @pytest.mark.parametrize("form", PRINTERS)

@@ -7,6 +7,7 @@ from cellula.nn.hopfield import (
     HopfieldMemory,
     HopfieldPooling,
 )
+from cellula.nn.onnx_node import RecurrentNode
 from cellula.nn.recurrent import Recurrent
 from cellula.nn.truncated import Chunk, truncated
 
@@ -18,5 +19,6 @@ __all__ = [
     "HopfieldMemory",
     "HopfieldPooling",
     "Recurrent",
+    "RecurrentNode",
     "truncated",
 ]

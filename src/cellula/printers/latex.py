@@ -47,9 +47,15 @@ def print_latex(graph: Graph) -> str:
     return "\n".join([r"\begin{align*}", " \\\\\n".join(lines), r"\end{align*}"])
 
 
-def latex_expression(node: Node, symbols: Mapping[Node, str] | None = None) -> str:
-    """The right side of an equation; `symbols` says what to write for some of its nodes."""
-    return _Writer(symbols or {}).text(node)[0]
+def latex_expression(node: Node, symbols: Mapping[Node, str] | None = None, factor: bool = False) -> str:
+    """The right side of an equation.
+
+    Args:
+        node: what to write.
+        symbols: what to write for some of the nodes in it.
+        factor: whether brackets are put around what cannot stand as a factor of a matrix product.
+    """
+    return _Writer(symbols or {}).inside(node, _ATOM if factor else _SUM)
 
 
 @dataclass(frozen=True)
