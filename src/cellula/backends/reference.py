@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cellula.backends.operator.launch import register, run_as_operator
 from cellula.graph.node import Constant, Input, Node, Parameter, Setting, State
 from cellula.graph.ops import OPS
 from cellula.plan.expand import define
@@ -144,6 +145,7 @@ class ReferenceProgram:
         early |= {mask.node for mask in plan.masks if mask.leaf.draw.per == "step"}
         taken = {child for node in plan.loop for child in node.inputs} | {node for _, node in plan.updates}
         self.taken = [node for node in early if node in taken]
+        self.key = register(self)
 
     def __call__(
         self,
@@ -156,6 +158,8 @@ class ReferenceProgram:
         alive: Tensor | None = None,
         training: bool = False,
         record: Sequence[str] = (),
+        reset: Tensor | None = None,
+        initial: Mapping[str, Tensor] | None = None,
     ) -> Result:
         """Run all steps.
 
@@ -168,14 +172,28 @@ class ReferenceProgram:
             alive: which rows still run at which step [T, B, 1]; one that has ended keeps its state and puts out zeros.
             training: whether dropout and zoneout draw.
             record: names of nodes to return.
+            reset: before which step of a row its state is set back [T, B, 1].
+            initial: slot -> the value that it is set back to [B, H]; needed with `reset`.
         """
+        options = {"alive": alive, "training": training, "record": record, "reset": reset, "initial": initial}
+        if torch.compiler.is_compiling():
+            return Result(*run_as_operator(self.key, self.plan, x, state, parameters, settings, sizes, **options))
+        return self.run(x, state, parameters, settings, sizes, **options)
+
+    def run(
+        self, x: Tensor, state: Mapping[str, Tensor], parameters: Mapping[str, Tensor],
+        settings: Mapping[str, float | Tensor], sizes: Mapping[str, int], *, alive: Tensor | None, training: bool,
+        record: Sequence[str], reset: Tensor | None, initial: Mapping[str, Tensor] | None,
+    ) -> Result:  # fmt: skip
+        """The call itself, also where torch.compile is at work around it."""
         plan, names = self.plan, (self.plan.graph.output, *record)
         registers = self._leaves(x, parameters, settings)
         registers |= {mask.node: _draw(mask, registers, x, sizes, training) for mask in plan.masks}
         for node in (*plan.once, *plan.before):
             registers[node] = compute(node, registers, sizes)
         kept = self._kept(names)
-        registers, state = self._loop(registers, x, dict(state), sizes, alive, kept)
+        again = None if reset is None or initial is None else (reset if alive is None else reset & alive, initial)
+        registers, state = self._loop(registers, x, dict(state), sizes, alive, kept, again)
         for node in plan.after:
             registers[node] = compute(node, registers, sizes)
         values = [self._whole(registers[self.equations[name]], x, name, sizes, alive) for name in names]
@@ -203,7 +221,7 @@ class ReferenceProgram:
 
     def _loop(
         self, registers: Registers, x: Tensor, state: dict[str, Tensor], sizes: Mapping[str, int],
-        alive: Tensor | None, kept: list[Node],
+        alive: Tensor | None, kept: list[Node], again: tuple[Tensor, Mapping[str, Tensor]] | None,
     ) -> tuple[Registers, dict[str, Tensor]]:  # fmt: skip
         plan = self.plan
         states = [(leaf, leaf.attribute.slot) for leaf in self.leaves if isinstance(leaf.attribute, State)]
@@ -211,6 +229,8 @@ class ReferenceProgram:
         series: dict[Node, list[Tensor]] = {node: [] for node in kept}
         step = dict(registers)
         for t in range(x.shape[0]) if plan.updates else ():
+            if again is not None:
+                state = {slot: torch.where(again[0][t], again[1][slot], value) for slot, value in state.items()}
             step.update((leaf, state[slot]) for leaf, slot in states)
             step.update((node, values[t]) for node, values in taken)
             for node in plan.loop:
