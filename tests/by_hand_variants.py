@@ -54,7 +54,7 @@ def projected_lstm(x, s, p):
 
 
 def projected_gru(x, s, p):
-    """Cheng et al. 2018, PGRU, with the reset after the product: the wide memory goes out and back in as a linear map."""
+    """Cheng et al. 2018, PGRU, with the reset after the product: a wide memory goes out and back in as a linear map."""
     r, z = (sigmoid(linear(x, s["h"], p, gate)) for gate in "rz")
     n = tanh(x @ p["W_n"] + p["b_n"] + r * (s["h"] @ p["U_n"] + p["c_n"]))
     m = n + z * (s["m"] - n)
@@ -195,8 +195,8 @@ STEPS = {
     "qrnn_fo": _qrnn("fo"),
     "qrnn_ifo": _qrnn("ifo"),
     **{step.__name__: step for step in (
-        zoneout_lstm, projected_lstm, projected_gru, layer_norm_lstm, layer_norm_gru, irnn, leaky_rnn, echo_state, ltc, cfc, slstm,
-        mingru, minlstm, sru, lru, rg_lru)},
+        zoneout_lstm, projected_lstm, projected_gru, layer_norm_lstm, layer_norm_gru, irnn, leaky_rnn, echo_state, ltc,
+        cfc, slstm, mingru, minlstm, sru, lru, rg_lru)},
 }  # fmt: skip
 
 

@@ -145,7 +145,7 @@ class ReferenceProgram:
         early |= {mask.node for mask in plan.masks if mask.leaf.draw.per == "step"}
         taken = {child for node in plan.loop for child in node.inputs} | {node for _, node in plan.updates}
         self.taken = [node for node in early if node in taken]
-        self.key = register(self)
+        self.signature = register(self)
 
     def __call__(
         self,
@@ -177,7 +177,7 @@ class ReferenceProgram:
         """
         options = {"alive": alive, "training": training, "record": record, "reset": reset, "initial": initial}
         if torch.compiler.is_compiling():
-            return Result(*run_as_operator(self.key, self.plan, x, state, parameters, settings, sizes, **options))
+            return Result(*run_as_operator(self.signature, x, state, parameters, settings, sizes, **options))
         return self.run(x, state, parameters, settings, sizes, **options)
 
     def run(

@@ -79,7 +79,7 @@ class Cell(nn.RNNCellBase):
         )
 
     def _without_autocast(self, input: Tensor, hx: Any) -> Any:
-        """In the parameters' type, which is as fast here as the narrow one and never less exact."""
+        """As if autocast were off, in the type of the parameters, which is never less exact."""
         dtype, parts = self.weight_ih.dtype, self._parts(hx)
         if parts is not None:
             hx = parts[0].to(dtype) if len(parts) == 1 else tuple(part.to(dtype) for part in parts)

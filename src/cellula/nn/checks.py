@@ -20,8 +20,9 @@ def parts_of(module: nn.Module, hx: Any, states: tuple[str, ...]) -> list[Tensor
     """
     if hx is None:
         return None
-    parts = [hx] if len(states) == 1 else hx
-    if isinstance(parts, Tensor) or len(parts) != len(states) or not all(isinstance(part, Tensor) for part in parts):
+    parts = (hx,) if len(states) == 1 else hx
+    fits = isinstance(parts, tuple | list) and len(parts) == len(states)
+    if not fits or not all(isinstance(part, Tensor) for part in parts):
         wanted = "a tensor" if len(states) == 1 else f"({', '.join(states)})"
         raise UsageError(f"hx of this {type(module).__name__} is {wanted}, not {type(hx).__name__}")
     return list(parts)

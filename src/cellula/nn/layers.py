@@ -204,7 +204,7 @@ class Layers(nn.RNNBase):
         return units | {"h": self.proj_size or self.hidden_size}
 
     def _without_autocast(self, device: str, input: Any, hx: Any, lengths: Any, reset: Any, record: Any) -> Any:
-        """In the parameters' type, which is as fast here as the narrow one and never less exact."""
+        """As if autocast were off, in the type of the parameters, which is never less exact."""
         dtype = self.weight_ih_l0.dtype
         parts = parts_of(self, hx, self._form.states)
         if parts is not None:

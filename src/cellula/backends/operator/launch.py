@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
-from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ from torch import Tensor
 from cellula.graph.graph import Graph
 from cellula.plan.plan import Plan
 
-__all__ = ["Runnable", "register", "run_as_operator"]
+__all__ = ["Runnable", "Signature", "register", "run_as_operator"]
 
 
 class Runnable(Protocol):
@@ -29,19 +28,59 @@ class Runnable(Protocol):
     plan: Plan
 
     @property
+    def signature(self) -> Signature:
+        """What `register` returned."""
+        ...
+
+    @property
     def run(self) -> Callable[..., Any]:
         """The call itself, which an operator is put around."""
         ...
 
 
-_PROGRAMS: WeakValueDictionary[str, Runnable] = WeakValueDictionary()
+@dataclass(frozen=True)
+class Signature:
+    """How the arguments of a program are lists of tensors and numbers.
+
+    Args:
+        key: the program's name for the operator, the same in every process.
+        states, parameters, settings, sizes: what the lists hold, in order.
+        draws: whether the program draws while it trains.
+    """
+
+    key: str
+    states: tuple[str, ...]
+    parameters: tuple[str, ...]
+    settings: tuple[str, ...]
+    sizes: tuple[str, ...]
+    draws: bool
 
 
-def register(program: Runnable) -> str:
-    """Make a program known to the operator; the key it gets is the same in every process."""
-    key = f"{program.plan.graph.name} {hashlib.sha256(str(program.plan).encode()).hexdigest()[:16]}"
-    _PROGRAMS[key] = program
-    return key
+# One program for every formula; they are small and stay, since a compiled graph knows no more than the key.
+_PROGRAMS: dict[str, Runnable] = {}
+
+
+def register(program: Runnable) -> Signature:
+    """Make a program known to the operator."""
+    plan, graph = program.plan, program.plan.graph
+    key = f"{graph.name} {hashlib.sha256(_structure(graph).encode()).hexdigest()[:32]}"
+    _PROGRAMS.setdefault(key, program)
+    return Signature(
+        key,
+        tuple(state.slot for state in graph.states),
+        tuple(parameter.name for parameter in graph.parameters),
+        tuple(setting.name for setting in graph.settings),
+        ("input", "hidden", *graph.extra_sizes),
+        bool(plan.masks),
+    )
+
+
+def _structure(graph: Graph) -> str:
+    """All that a formula computes, as text: every node with the numbers of its inputs."""
+    number = {node: place for place, node in enumerate(graph.nodes)}
+    nodes = [(node.op, node.attribute, node.size, [number[child] for child in node.inputs]) for node in graph.nodes]
+    equations = [(equation.name, number[equation.node]) for equation in graph.equations]
+    return repr((nodes, equations, graph.output, graph.parameters, graph.settings))
 
 
 @dataclass(frozen=True)
@@ -59,8 +98,7 @@ class _Call:
     ) -> list[Tensor]:
         """Output, states, recorded nodes; the groups are states, parameters and initial states."""
         state, parameters, initial = groups
-        graph = self.program.plan.graph
-        slots = [one.slot for one in graph.states]
+        names = self.program.signature
         # What is drawn on the way back must be what was drawn on the way there.
         drawing = nullcontext() if self.seed is None else torch.random.fork_rng([x.device] if x.is_cuda else [])
         with drawing, torch.autocast(x.device.type, enabled=False):
@@ -68,22 +106,21 @@ class _Call:
                 torch.manual_seed(int(self.seed))
             result = self.program.run(
                 x,
-                dict(zip(slots, state, strict=True)),
-                {one.name: tensor for one, tensor in zip(graph.parameters, parameters, strict=True)},
-                {one.name: number for one, number in zip(graph.settings, self.settings, strict=True)},
-                dict(zip(_size_names(graph), self.sizes, strict=True)),
+                dict(zip(names.states, state, strict=True)),
+                dict(zip(names.parameters, parameters, strict=True)),
+                dict(zip(names.settings, self.settings, strict=True)),
+                dict(zip(names.sizes, self.sizes, strict=True)),
                 alive=alive,
                 training=self.seed is not None,
                 record=self.record,
                 reset=reset,
-                initial=dict(zip(slots, initial, strict=True)) if initial else None,
+                initial=dict(zip(names.states, initial, strict=True)) if initial else None,
             )
-        return [result.output, *(result.state[slot] for slot in slots), *result.recorded.values()]
+        return [result.output, *(result.state[name] for name in names.states), *result.recorded.values()]
 
 
 def run_as_operator(
-    key: str,
-    plan: Plan,
+    signature: Signature,
     x: Tensor,
     state: Mapping[str, Tensor],
     parameters: Mapping[str, Tensor],
@@ -96,34 +133,29 @@ def run_as_operator(
     reset: Tensor | None,
     initial: Mapping[str, Tensor] | None,
 ) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-    """Run the program with this key; the arguments are those of a program.
+    """Run the program with this signature; the other arguments are those of a program.
 
     Returns:
         Output, states and recorded nodes.
     """
-    graph = plan.graph
-    slots = [one.slot for one in graph.states]
-    seed = torch.randint(2**62, ()) if training and plan.masks else None
+    names = signature.states
+    seed = torch.randint(2**62, ()) if training and signature.draws else None
     values = torch.ops.cellula.run(
-        key,
+        signature.key,
         x,
-        [state[slot] for slot in slots],
-        [parameters[one.name] for one in graph.parameters],
-        [] if reset is None or initial is None else [initial[slot] for slot in slots],
-        [float(settings[one.name]) for one in graph.settings],
-        [sizes[name] for name in _size_names(graph)],
+        [state[name] for name in names],
+        [parameters[name] for name in signature.parameters],
+        [] if reset is None or initial is None else [initial[name] for name in names],
+        [float(settings[name]) for name in signature.settings],
+        [sizes[name] for name in signature.sizes],
         alive,
         reset,
         seed,
         ",".join(record),
     )
-    end = 1 + len(slots)
-    states = dict(zip(slots, values[1:end], strict=True))
+    end = 1 + len(names)
+    states = dict(zip(names, values[1:end], strict=True))
     return values[0], states, dict(zip(record, values[end:], strict=True))
-
-
-def _size_names(graph: Graph) -> list[str]:
-    return ["input", "hidden", *graph.extra_sizes]
 
 
 _ARGUMENTS = (
@@ -140,8 +172,8 @@ def _run(key, x, state, parameters, initial, settings, sizes, alive, reset, seed
 
 @_run.register_fake
 def _(key, x, state, parameters, initial, settings, sizes, alive, reset, seed, record):
-    graph = _PROGRAMS[key].plan.graph
-    units = dict(zip(_size_names(graph), sizes, strict=True))
+    program = _PROGRAMS[key]
+    graph, units = program.plan.graph, dict(zip(program.signature.sizes, sizes, strict=True))
     nodes = [graph.equation[name].node for name in (graph.output, *_names(record))]
     series = [x.new_empty(x.shape[0], x.shape[1], 1 if node.size is None else units[node.size]) for node in nodes]
     return [series[0], *(x.new_empty(value.shape) for value in state), *series[1:]]
