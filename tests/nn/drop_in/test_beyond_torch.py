@@ -47,7 +47,7 @@ def test_any_cell_in_the_same_class():
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_projection_in_every_layer(name):
     if name == "LSTM":
-        assert nn.LSTM(3, 4, proj_size=2)(torch.zeros(5, 2, 3))[0].shape == (5, 2, 2)
+        assert nn.LSTM(3, 4, proj_size=2, dtype=DOUBLE)(x_of())[0].shape == (STEPS, ROWS, 2)
     else:
         with pytest.raises(ValueError, match="proj_size argument is only supported for LSTM"):
             getattr(nn, name)(3, 4, proj_size=2)

@@ -213,3 +213,14 @@ def test_what_they_inherit():
             assert not isinstance(getattr(cellula.nn, name)(3, 4), nn.LSTM | nn.GRU | nn.RNN)
         for name in CELLS:
             assert isinstance(getattr(cellula.nn, name)(3, 4), nn.RNNCellBase)
+
+
+def test_the_namespace_stands_in_the_place_of_torchs():
+    ours, names = {*LAYERS, *CELLS}, [name for name in vars(nn) if not name.startswith("_")]
+    assert ours < set(names)
+    for name in names:
+        assert (getattr(cellula.nn, name) is getattr(nn, name)) == (name not in ours)
+    assert cellula.nn.functional is nn.functional and cellula.nn.utils is nn.utils and cellula.nn.init is nn.init
+    assert {*names, *cellula.nn.__all__} <= set(dir(cellula.nn))
+    with pytest.raises(AttributeError, match=r"module 'cellula.nn' has no attribute 'Linaer', nor has torch.nn"):
+        _ = cellula.nn.Linaer
