@@ -54,16 +54,21 @@ def test_a_loop_over_torchs_cell_is_compiled_for_every_length():
             return h
 
     function, counter = compiled(Loop())
-    for steps in (5, 6, 9):
+    for steps in (2, 3, 4):
         function(torch.zeros(steps, 2, 3))
     assert counter.frame_count == 3
 
 
-@pytest.mark.parametrize("module", [
-    cellula.nn.LSTM(3, 4, bidirectional=True, dtype=DOUBLE), cellula.nn.GRU(3, 4, proj_size=2, dtype=DOUBLE),
-    cellula.nn.RNN(3, 4, dtype=DOUBLE), Recurrent("peephole_lstm", 3, 4, dtype=DOUBLE),
-    Recurrent("mlp", 3, 4, dtype=DOUBLE),
-], ids=["LSTM", "GRU", "RNN", "peephole_lstm", "mlp"])  # fmt: skip
+@pytest.mark.parametrize(
+    "module",
+    [
+        cellula.nn.LSTM(3, 4, bidirectional=True, dtype=DOUBLE),
+        cellula.nn.GRU(3, 4, proj_size=2, dtype=DOUBLE),
+        Recurrent("peephole_lstm", 3, 4, dtype=DOUBLE),
+        Recurrent("mlp", 3, 4, dtype=DOUBLE),
+    ],
+    ids=["LSTM", "GRU", "peephole_lstm", "mlp"],
+)
 def test_one_graph_for_every_length(module):
     function, counter = compiled(module)
     for steps in (5, 6, 9, 40):

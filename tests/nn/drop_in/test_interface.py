@@ -68,12 +68,18 @@ WRONG = [
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize(("given", "named"), [*WRONG, ((3, 4), {"nonlinearity": "sine"})])
 def test_a_constructor_refuses_what_torch_refuses(name, given, named):
-    with pytest.raises((TypeError, ValueError)) as theirs:
-        getattr(nn, name)(*given, **named)
-    with pytest.raises(theirs.type) as ours:
-        getattr(cellula.nn, name)(*given, **named)
-    if "argument" not in str(theirs.value):
-        assert str(ours.value) == str(theirs.value)
+    errors = []
+    for source in (nn, cellula.nn):
+        try:
+            getattr(source, name)(*given, **named)
+        except (TypeError, ValueError) as error:
+            errors.append(error)
+    # What an older torch lets pass, passes here too.
+    assert len(errors) == 2 or (not errors and not torch.__version__.startswith("2.13"))
+    if errors:
+        theirs, ours = errors
+        assert isinstance(ours, type(theirs))
+        assert str(ours) == str(theirs) or "argument" in str(theirs)
 
 
 def test_a_projection_must_be_narrower():
