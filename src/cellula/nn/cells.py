@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cellula.errors import ShapeError, UsageError
-from cellula.nn.checks import parts_of
+from cellula.nn.checks import autocasts, parts_of
 from cellula.nn.direction import Borrowed, run_forward
 from cellula.nn.forms import MODES, Form, form_of, program_of
 
@@ -49,7 +49,7 @@ class Cell(nn.RNNCellBase):
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
         """Run one step; see the class."""
-        if torch.is_autocast_enabled(input.device.type):
+        if autocasts(self, input):
             return self._without_autocast(input, hx)
         form, size = self._form, self.hidden_size
         name, batched = type(self).__name__, input.ndim == 2

@@ -5,11 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from cellula.errors import ShapeError, UsageError
 
-__all__ = ["check_input", "check_starts", "parts_of"]
+__all__ = ["autocasts", "check_input", "check_starts", "parts_of"]
+
+
+def autocasts(module: nn.Module, data: Any) -> bool:
+    """Whether autocast is on where the data are.
+
+    Raises:
+        UsageError: the data are not a tensor.
+    """
+    if not isinstance(data, Tensor):
+        raise UsageError(f"the input of a {type(module).__name__} is a tensor, not {type(data).__name__}")
+    kind = data.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 def parts_of(module: nn.Module, hx: Any, states: tuple[str, ...]) -> list[Tensor] | None:

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from cellula.backends.reference import Result
 from cellula.errors import ShapeError, UsageError
-from cellula.nn.checks import check_input, check_starts, parts_of
+from cellula.nn.checks import autocasts, check_input, check_starts, parts_of
 from cellula.nn.direction import Borrowed, run_backward, run_forward
 from cellula.nn.forms import Form, form_of, program_of
 from cellula.nn.masks import alive_mask, reset_mask
@@ -96,7 +96,7 @@ class Layers(nn.RNNBase):
     ) -> Any:
         """Run over whole sequences; see the class."""
         data = input.data if isinstance(input, PackedSequence) else input
-        if torch.is_autocast_enabled(data.device.type):
+        if autocasts(self, data):
             return self._without_autocast(data.device.type, input, hx, lengths, reset, record)
         names = (record,) if isinstance(record, str) else tuple(record)
         starts = parts_of(self, hx, self._form.states)

@@ -165,6 +165,9 @@ def test_what_is_wrong_is_said():
     ):
         with pytest.raises(UsageError, match=message):
             module(x, hx)
+    for module in (gru, cellula.nn.GRUCell(3, 4)):
+        with pytest.raises(UsageError, match=r"the input of a GRU(Cell)? is a tensor, not ndarray"):
+            module(X.numpy())
     with pytest.raises(ShapeError, match=r"Expected hidden\[1\] size \(1, 2, 4\), got \[1, 2, 5\]"):
         lstm(X, (H, torch.zeros(1, 2, 5)))
     with pytest.raises(UsageError, match="record='q' is not a node of this layer; the nodes are r, z, n, h"):
