@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, settings
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Most tests are about formulas, and hundreds of them need not be compiled; tests/backends/c names its back end.
+os.environ.setdefault("CELLULA_BACKEND", "reference")
 
 # A shared machine makes time limits per example meaningless.  CI tries the same examples every time.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])

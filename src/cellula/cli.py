@@ -18,10 +18,10 @@ from cellula.graph.graph import Graph
 from cellula.plan.backward import make_backward
 from cellula.plan.plan import make_plan
 from cellula.printers.bptt import print_bptt
-from cellula.printers.explain import explain_graph
+from cellula.printers.bptt_latex import print_bptt_latex
+from cellula.printers.explain import explain_graph, explain_plan, print_source
 from cellula.printers.formula import print_formula
 from cellula.printers.latex import print_latex
-from cellula.printers.plan import print_plan
 from cellula.printers.summary import print_summary, summarize
 
 __all__ = ["cli", "main"]
@@ -176,20 +176,26 @@ def _summary(graph: Graph, inputs: int, hidden: int, pairs: tuple[str, ...]) -> 
     return summarize(graph, _sizes(graph, inputs, hidden, pairs)[0])
 
 
-def _onnx_text(graph: Graph, inputs: int, hidden: int, pairs: tuple[str, ...]) -> str:
+def _onnx_text(graph: Graph, sizes: dict[str, int], settings: dict[str, float]) -> str:
     # Only this form needs numpy.
     from cellula.printers.onnx import print_onnx_of
 
-    return print_onnx_of(graph, *_sizes(graph, inputs, hidden, pairs))
+    return print_onnx_of(graph, sizes, settings)
 
 
 # What `cellula show --as` can show, from the graph.
 _FORMS: dict[str, Callable[[Graph], str]] = {
     "formula": print_formula,
     "latex": print_latex,
-    "plan": lambda graph: print_plan(make_plan(graph)),
     "bptt": lambda graph: print_bptt(make_backward(make_plan(graph))),
+    "bptt-latex": lambda graph: print_bptt_latex(make_backward(make_plan(graph))),
+    "c": print_source,
     "all": explain_graph,
+}
+# What it can show with numbers for the sizes.
+_SIZED_FORMS: dict[str, Callable[[Graph, dict[str, int], dict[str, float]], str]] = {
+    "plan": lambda graph, sizes, _: explain_plan(graph, sizes),
+    "onnx": _onnx_text,
 }
 
 
@@ -197,19 +203,31 @@ _FORMS: dict[str, Callable[[Graph], str]] = {
     epilog=_examples(
         "cellula show lstm",
         "cellula show lstm --as bptt",
+        "cellula show lstm --as plan --input 32 --hidden 128",
+        "cellula show gru --as c --whole",
         "cellula show my.cell --input 3 --hidden 32",
         "cellula show gru --json",
     )
 )
 @click.argument("cell", metavar="CELL_OR_FILE")
-@click.option("--as", "form", type=click.Choice([*_FORMS, "onnx"]), help="One stage only, or all of them in order.")
+@click.option(
+    "--as", "form", type=click.Choice([*_FORMS, *_SIZED_FORMS]), help="One stage only, or all of them in order."
+)
+@click.option("--whole", is_flag=True, help="Of the C: with the mathematics and the runtime that all cells share.")
 @_size_options
 @_output_options
-def show(cell: str, form: str | None, inputs: int, hidden: int, pairs: tuple[str, ...], as_json: bool) -> None:
-    """Show a cell: formula, gate and layer nodes, parameters, memory, sizes."""
+def show(
+    cell: str, form: str | None, whole: bool, inputs: int, hidden: int, pairs: tuple[str, ...], as_json: bool
+) -> None:
+    """Show a cell: formula, gate and layer nodes, parameters, memory, sizes; or one form of it."""
     graph = load_cell(cell)
+    if whole and form != "c":
+        raise UsageError("--whole belongs to the generated C; write --as c --whole")
     if form is not None:
-        text = _onnx_text(graph, inputs, hidden, pairs) if form == "onnx" else _FORMS[form](graph)
+        if form in _SIZED_FORMS:
+            text = _SIZED_FORMS[form](graph, *_sizes(graph, inputs, hidden, pairs))
+        else:
+            text = print_source(graph, whole) if whole else _FORMS[form](graph)
         click.echo(json.dumps({"name": graph.name, form: text}) if as_json else text.rstrip("\n"))
         return
     summary = _summary(graph, inputs, hidden, pairs)

@@ -16,6 +16,7 @@ __all__ = [
     "Note",
     "Problem",
     "RunError",
+    "ShapeError",
     "Source",
     "Span",
     "UsageError",
@@ -37,6 +38,10 @@ class RunError(CellulaError):
 
 class UsageError(CellulaError, ValueError):
     """An argument that is out of range or does not fit the others."""
+
+
+class ShapeError(UsageError, RuntimeError):
+    """A tensor that does not fit a layer of torch.nn or its drop-in; torch raises a RuntimeError there."""
 
 
 class MissingPackageError(CellulaError, ImportError):

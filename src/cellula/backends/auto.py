@@ -8,6 +8,7 @@ from typing import Any
 
 from cellula.backends.c.compiler import CompilerError, NoCompilerError
 from cellula.backends.c.launch.program import (
+    RESETS,
     CProgram,
     in_single_precision,
     is_compiling,
@@ -45,18 +46,19 @@ class AutoProgram:
     def __call__(
         self, x: Any, state: Mapping[str, Any], parameters: Mapping[str, Any], settings: Mapping[str, Any],
         sizes: Mapping[str, int], *, alive: Any = None, training: bool = False, record: Sequence[str] = (),
-        every: int = 0,
+        reset: Any = None, initial: Mapping[str, Any] | None = None, every: int = 0,
     ) -> Result:  # fmt: skip
         """Run all steps; the arguments are those of the reference."""
         options: dict[str, Any] = {"alive": alive, "training": training, "record": record, "every": every}
+        resets = {"reset": reset, "initial": initial}
         given = (x, state, parameters)
         x, state, parameters = in_single_precision(*given)
         if is_compiling():
-            reason = self.broken or why_not_traced(self.c, x, record)
+            reason = self.broken or (RESETS if reset is not None else "") or why_not_traced(self.c, x, record)
             if not reason:
                 return run_traced(self.c, x, state, parameters, settings, sizes, alive, training)
-            return self.reference(*given, settings, sizes, **options)
-        reason = self.broken or self.c.why_not(x, state, parameters, settings, record)
+            return self.reference(*given, settings, sizes, **resets, **options)
+        reason = self.broken or (RESETS if reset is not None else "") or self.c.why_not(x, state, parameters, settings, record)
         if not reason:
             try:
                 result = self.c.run(x, state, parameters, settings, sizes, **options)
@@ -67,7 +69,7 @@ class AutoProgram:
                 reason = self.broken = str(error).splitlines()[0]
                 _tell(error)
         self.last = f"reference: {reason}"
-        return self.reference(*given, settings, sizes, **options)
+        return self.reference(*given, settings, sizes, **resets, **options)
 
 
 def _tell(error: CompilerError) -> None:

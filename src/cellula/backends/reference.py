@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from cellula.backends.operator.launch import register, run_as_operator
 from cellula.graph.node import Constant, Input, Node, Parameter, Setting, State
 from cellula.graph.ops import OPS
 from cellula.plan.expand import define
@@ -147,6 +150,7 @@ class ReferenceProgram:
         early |= {mask.node for mask in plan.masks if mask.leaf.draw.per == "step"}
         taken = {child for node in plan.loop for child in node.inputs} | {node for _, node in plan.updates}
         self.taken = [node for node in early if node in taken]
+        self.signature = register(self)
 
     def __call__(
         self,
@@ -161,6 +165,8 @@ class ReferenceProgram:
         record: Sequence[str] = (),
         masks: Sequence[Tensor] = (),
         every: int = 0,
+        reset: Tensor | None = None,
+        initial: Mapping[str, Tensor] | None = None,
     ) -> Result:
         """Run all steps.
 
@@ -173,12 +179,26 @@ class ReferenceProgram:
             alive: which rows still run at which step [T, B, 1]; one that has ended keeps its state and puts out zeros.
             training: whether dropout and zoneout draw.
             record: names of nodes to return.
+            reset: before which step of a row its state is set back [T, B, 1].
+            initial: slot -> the value that it is set back to [B, H]; needed with `reset`.
             masks: the random masks in the order of the plan, if they have been drawn before.
             every: keep the states of every so many steps only, and compute the steps between again in the walk back;
-                0: keep all. Nodes are not recorded then.
+                0: keep all. Where nodes are recorded all are kept.
         """
+        options = {"alive": alive, "training": training, "record": record, "reset": reset, "initial": initial}
+        if torch.compiler.is_compiling():
+            return Result(*run_as_operator(self.signature, x, state, parameters, settings, sizes, **options))
         if every and every < x.shape[0] and torch.is_grad_enabled() and not record:
-            return self._in_segments(x, state, parameters, settings, sizes, alive, training, masks, every)
+            return self._in_segments(x, state, parameters, settings, sizes, masks, every, options)
+        return self.run(x, state, parameters, settings, sizes, masks=masks, **options)
+
+    def run(
+        self, x: Tensor, state: Mapping[str, Tensor], parameters: Mapping[str, Tensor],
+        settings: Mapping[str, float | Tensor], sizes: Mapping[str, int], *, alive: Tensor | None, training: bool,
+        record: Sequence[str], reset: Tensor | None, initial: Mapping[str, Tensor] | None,
+        masks: Sequence[Tensor] = (),
+    ) -> Result:  # fmt: skip
+        """The call itself, also where torch.compile is at work around it."""
         plan, names = self.plan, (self.plan.graph.output, *record)
         registers = self._leaves(x, parameters, settings)
         if masks:
@@ -190,7 +210,8 @@ class ReferenceProgram:
         for node in (*plan.once, *plan.before):
             registers[node] = compute(node, registers, sizes)
         kept = self._kept(names)
-        registers, state = self._loop(registers, x, dict(state), sizes, alive, kept)
+        again = None if reset is None or initial is None else (reset if alive is None else reset & alive, initial)
+        registers, state = self._loop(registers, x, dict(state), sizes, alive, kept, again)
         for node in plan.after:
             registers[node] = compute(node, registers, sizes)
         values = [self._whole(registers[self.equations[name]], x, name, sizes, alive) for name in names]
@@ -198,10 +219,10 @@ class ReferenceProgram:
 
     def _in_segments(
         self, x: Tensor, state: Mapping[str, Tensor], parameters: Mapping[str, Tensor],
-        settings: Mapping[str, float | Tensor], sizes: Mapping[str, int], alive: Tensor | None, training: bool,
-        masks: Sequence[Tensor], every: int,
+        settings: Mapping[str, float | Tensor], sizes: Mapping[str, int], masks: Sequence[Tensor], every: int,
+        options: Mapping[str, Any],
     ) -> Result:  # fmt: skip
-        if training and self.plan.masks and not masks:
+        if options["training"] and self.plan.masks and not masks:
             # A mask for the whole sequence must be the same in all segments.
             masks = tuple(draw_masks(self.plan, x, settings, sizes).values())
         outputs = []
@@ -211,9 +232,11 @@ class ReferenceProgram:
                 drawn[start:end] if mask.leaf.draw.per == "step" else drawn
                 for mask, drawn in zip(self.plan.masks, masks, strict=False)
             ]
+            alive, reset = (None if mask is None else mask[start:end] for mask in (options["alive"], options["reset"]))
+            alive, reset = (None if mask is None else mask[start:end] for mask in (options["alive"], options["reset"]))
             result = checkpoint(
-                self, x[start:end], state, parameters, settings, sizes, use_reentrant=False,
-                alive=None if alive is None else alive[start:end], training=training, masks=part,
+                self.run, x[start:end], state, parameters, settings, sizes, use_reentrant=False, masks=part,
+                **{**options, "alive": alive, "reset": reset},
             )  # fmt: skip
             assert isinstance(result, Result)
             outputs.append(result.output)
@@ -242,7 +265,7 @@ class ReferenceProgram:
 
     def _loop(
         self, registers: Registers, x: Tensor, state: dict[str, Tensor], sizes: Mapping[str, int],
-        alive: Tensor | None, kept: list[Node],
+        alive: Tensor | None, kept: list[Node], again: tuple[Tensor, Mapping[str, Tensor]] | None,
     ) -> tuple[Registers, dict[str, Tensor]]:  # fmt: skip
         plan = self.plan
         states = [(leaf, leaf.attribute.slot) for leaf in self.leaves if isinstance(leaf.attribute, State)]
@@ -250,6 +273,8 @@ class ReferenceProgram:
         series: dict[Node, list[Tensor]] = {node: [] for node in kept}
         step = dict(registers)
         for t in range(x.shape[0]) if plan.updates else ():
+            if again is not None:
+                state = {slot: torch.where(again[0][t], again[1][slot], value) for slot, value in state.items()}
             step.update((leaf, state[slot]) for leaf, slot in states)
             step.update((node, values[t]) for node, values in taken)
             for node in plan.loop:

@@ -23,6 +23,7 @@ from cellula.graph.names import nearest
 from cellula.graph.node import Setting
 from cellula.graph.ops import OPS
 from cellula.nn.direction import Direction, run_backward, run_forward
+from cellula.nn.masks import alive_mask, reset_mask
 from cellula.plan.plan import make_plan
 from cellula.printers.formula import print_formula
 
@@ -31,18 +32,18 @@ __all__ = ["Recurrent"]
 INITIAL_STATES = ("zero", "learned")
 
 
-_state_types: dict[tuple[str, tuple[str, ...]], type] = {}
+# A table, since torch.compile looks through functools.cache, and cannot make a class.
+_STATE_TYPES: dict[tuple[str, tuple[str, ...]], type] = {}
 
 
 def _state_type(name: str, fields: tuple[str, ...]) -> type:
     """The named tuple of a cell's state; torch's pytrees know named tuples, so vmap and compile do too."""
-    # A plain dictionary: torch.compile looks into it, but not past a cache of functools.
-    if (name, fields) in _state_types:
-        return _state_types[name, fields]
-    made = namedtuple("State", fields)
-    made.__doc__ = f"The state of {name}: {', '.join(fields) or 'nothing'}; each [L*D, B, H]."
-    made.__reduce__ = lambda self: (_restore_state, (name, fields, tuple(self)))
-    return _state_types.setdefault((name, fields), made)
+    if (name, fields) not in _STATE_TYPES:
+        made = namedtuple("State", fields)
+        made.__doc__ = f"The state of {name}: {', '.join(fields) or 'nothing'}; each [L*D, B, H]."
+        made.__reduce__ = lambda self: (_restore_state, (name, fields, tuple(self)))
+        _STATE_TYPES[name, fields] = made
+    return _STATE_TYPES[name, fields]
 
 
 def _restore_state(name: str, fields: tuple[str, ...], values: tuple[Any, ...]) -> Any:
@@ -119,6 +120,7 @@ class Recurrent(nn.Module):
         self.settings, self.sizes = _split_settings(self.graph, settings)
         self.directions = 2 if bidirectional else 1
         program = compile(make_plan(self.graph), backend)
+        _state_type(self.graph.name, self.state_names)
         self.layers = nn.ModuleList()
         self.output_size = self.input_size
         for _ in range(self.num_layers):
@@ -127,8 +129,6 @@ class Recurrent(nn.Module):
             self.output_size = (1 if output is None else sizes[output]) * self.directions
             for _ in range(self.directions):
                 self.layers.append(Direction(program, sizes, initial_state == "learned", device, dtype))
-        # Made here: a graph of torch.compile only looks it up.
-        _state_type(self.graph.name, self.state_names)
         self.reset_parameters()
 
     @property
@@ -174,6 +174,7 @@ class Recurrent(nn.Module):
         *,
         lengths: Tensor | Sequence[int] | None = None,
         record: Sequence[str] = (),
+        reset: Tensor | None = None,
     ) -> Any:
         """Run over whole sequences.
 
@@ -182,6 +183,8 @@ class Recurrent(nn.Module):
             state: where to start, a named tuple of tensors [L*D, B, H]; None for the initial state.
             lengths: steps of every row, 0 to T; what lies behind is not read and its output is 0. None: all T.
             record: names of nodes to return too, such as `("i", "f")`.
+            reset: a mask of booleans [T, B] ([B, T] with `batch_first`): where true, the row begins anew at this step,
+                from the module's own initial state, zero or learned, whatever `state` is.
 
         Returns:
             `(output, state)`: the output [T, B, D*H] and the state after each row's last step; with `record`
@@ -191,8 +194,9 @@ class Recurrent(nn.Module):
             UsageError: a shape, a state, a length or a recorded name does not fit.
         """
         x = self._checked(x)
-        alive = None if lengths is None else _alive(lengths, x)
+        alive = None if lengths is None else alive_mask(lengths, x)
         record = self._checked_record(record)
+        again = None if reset is None else reset_mask(reset, x, self.batch_first)
         starts = self._starts(state, x)
         results: list[Result] = []
         every = self.checkpoint_every or 0
@@ -203,7 +207,8 @@ class Recurrent(nn.Module):
             for side in range(self.directions):
                 number = layer * self.directions + side
                 run = run_backward if side else run_forward
-                results.append(run(self.layers[number], x, starts[number], self.settings, alive, record, every))
+                direction = self.layers[number]
+                results.append(run(direction, x, starts[number], self.settings, alive, record, again, every))
                 outputs.append(results[-1].output)
             x = torch.cat(outputs, -1) if self.bidirectional else outputs[0]
         state = self._state_type(*(_stacked([r.state[name] for r in results]) for name in self.state_names))
@@ -215,12 +220,13 @@ class Recurrent(nn.Module):
             recorded = {name: _batch_first(value) for name, value in recorded.items()}
         return output, state, recorded
 
-    def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    def step(self, x: Tensor, state: Any = None, reset: Tensor | None = None) -> tuple[Tensor, Any]:
         """Run one step, for streaming; step by step gives what the whole sequence gives.
 
         Args:
             x: the input of this step [B, I].
             state: what the step before returned; None at the start.
+            reset: which rows begin anew at this step [B].
 
         Returns:
             The output [B, H] and the state.
@@ -234,11 +240,11 @@ class Recurrent(nn.Module):
             raise UsageError(f"the input of a step is [B, {self.input_size}], not {list(x.shape)}")
         if not hasattr(self, "_steppers"):
             self._prepare_steps()
-        quick = self._quick_step(x, state)
+        quick = self._quick_step(x, state) if reset is None else None
         if quick is not None:
             return quick
         axis = 1 if self.batch_first else 0
-        output, state = self(x.unsqueeze(axis), state)
+        output, state = self(x.unsqueeze(axis), state, reset=None if reset is None else reset.unsqueeze(axis))
         return output.squeeze(axis), state
 
     def _quick_step(self, x: Tensor, state: Any) -> tuple[Tensor, Any] | None:
@@ -353,23 +359,6 @@ class Recurrent(nn.Module):
                 start[name] = value[number]
             starts.append(start)
         return starts
-
-
-def _alive(lengths: Tensor | Sequence[int], x: Tensor) -> Tensor:
-    """Which rows still run at which step [T, B, 1]."""
-    given = torch.as_tensor(lengths, device=x.device)
-    if given.shape != x.shape[1:2] or given.is_floating_point():
-        raise UsageError(
-            f"lengths holds a whole number for each of the {x.shape[1]} rows, not {list(given.shape)} of {given.dtype}"
-        )
-    if torch.compiler.is_compiling():
-        # Within a compiled graph values are not known; a wrong one stops it when it runs.
-        torch._assert_async(((given >= 0) & (given <= x.shape[0])).all(), "lengths lie between 0 and the number of steps")
-        return (torch.arange(x.shape[0], device=x.device)[:, None] < given).unsqueeze(-1)
-    wrong = [int(n) for n in given.tolist() if not 0 <= n <= x.shape[0]]
-    if wrong:
-        raise UsageError(f"lengths holds {wrong[0]}, but the rows have 0 to {x.shape[0]} steps")
-    return (torch.arange(x.shape[0], device=x.device)[:, None] < given).unsqueeze(-1)
 
 
 def _stacked(values: list[Tensor]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
+from textwrap import indent
 
 from cellula.graph.graph import Graph
 from cellula.graph.node import Extent, Input, Node, Parameter, Size, State, apply, leaf, rebuilt, walk
@@ -129,6 +130,15 @@ class Kernel:
     def saved(self) -> tuple[Column, ...]:
         """What the forward step writes for the backward one, beside the states."""
         return () if self.backward is None else tuple(column for column, _ in self.backward.work)
+
+    def __str__(self) -> str:
+        parts = [("forward step", str(self.forward))]
+        if self.backward is not None:
+            saved = [str(column.node.attribute or column.node) for column in self.saved]
+            late = f"{len(self.backward.weights)} products for matrices, {len(self.backward.inputs)} for the input"
+            parts.append(("in memory", f"states {', '.join(self.kept) or 'none'}; values {', '.join(saved) or 'none'}"))
+            parts += [("backward step", str(self.backward.schedule)), ("after the last step", late)]
+        return "\n".join(f"{title}:\n{indent(text, '  ')}" for title, text in parts)
 
 
 def make_kernel(

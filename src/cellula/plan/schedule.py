@@ -38,6 +38,12 @@ class Phase:
         """The joined products."""
         return tuple(node for node in self.nodes if node.op == "accumulate")
 
+    def __str__(self) -> str:
+        what = f"unit by unit over {self.size}" if self.size else "single numbers of each sequence"
+        names = [str(node.attribute) for node in self.nodes if node.op == "equation"]
+        sums = f", products {sum(len(node.inputs) for node in self.sums)} in {len(self.sums)} sums" if self.sums else ""
+        return f"{what}: values {len(self.nodes)}{sums}{', among them ' if names else ''}{', '.join(names)}"
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -63,6 +69,9 @@ class Schedule:
                     if child.op != "leaf" and child not in self.given and child not in done:
                         raise ValueError(f"{node} runs before {child}")
                 done.add(node)
+
+    def __str__(self) -> str:
+        return "\n".join(f"pass {number}, {phase}" for number, phase in enumerate(self.phases, 1))
 
     @cached_property
     def place(self) -> dict[Node, int]:

@@ -63,7 +63,8 @@ def _symbols(backward: Backward) -> dict[Node, str]:
     graph = backward.plan.graph
     equations = dict(backward.plan.equations)
     output = equations[graph.output]
-    symbols = {leaf(Adjoint(graph.output, False, output.size)): rf"\frac{{\partial L}}{{\partial {indexed(graph.output, 't')}}}"}
+    loss = rf"\frac{{\partial L}}{{\partial {indexed(graph.output, 't')}}}"
+    symbols = {leaf(Adjoint(graph.output, False, output.size)): loss}
     for state in graph.states:
         symbols[leaf(Adjoint(state.slot, True, state.size))] = _carried(state.slot, "t")
     for name, node in backward.gradients:
@@ -81,7 +82,8 @@ def _gradient(name: str, equations: Mapping[str, Node]) -> str:
 
 def _carried(slot: str, step: str) -> str:
     name, _, lag = slot.partition("_lag")
-    return rf"\delta {indexed(name, step, mark=rf'\leftarrow {lag}'.rstrip())}"
+    mark = r"\leftarrow" + (f" {lag}" if lag else "")
+    return rf"\delta {indexed(name, step, mark=mark)}"
 
 
 def _term(term: WeightTerm, symbols: Mapping[Node, str]) -> str:

@@ -24,6 +24,7 @@ from cellula.plan.plan import Plan
 
 __all__ = ["CProgram", "Inputs"]
 
+RESETS = "states are reset within the sequence"
 DTYPES = (torch.float32, torch.float64)
 
 
@@ -160,6 +161,8 @@ class CProgram:
         alive: Tensor | None = None,
         training: bool = False,
         record: Sequence[str] = (),
+        reset: Tensor | None = None,
+        initial: Mapping[str, Tensor] | None = None,
         every: int = 0,
     ) -> Result:
         """Run all steps; the arguments are those of the reference.
@@ -171,11 +174,11 @@ class CProgram:
         options: dict[str, Any] = {"alive": alive, "training": training, "record": record, "every": every}
         x, state, parameters = in_single_precision(x, state, parameters)
         if is_compiling():
-            reason = why_not_traced(self, x, record)
+            reason = RESETS if reset is not None else why_not_traced(self, x, record)
             if reason is None:
                 return run_traced(self, x, state, parameters, settings, sizes, alive, training)
         else:
-            reason = self.why_not(x, state, parameters, settings, record)
+            reason = RESETS if reset is not None else self.why_not(x, state, parameters, settings, record)
         if reason is not None:
             raise UsageError(f"backend='c' cannot run this: {reason}; use backend='auto' or 'reference'")
         return self.run(x, state, parameters, settings, sizes, **options)
