@@ -1,5 +1,6 @@
 """Generated C against the reference: every cell, every value and every gradient, by every way through the code."""
 
+import re
 from functools import cache
 
 import pytest
@@ -18,6 +19,7 @@ SHAPES = (
     (1, 1, 1, 1, None),
     (5, 2, 3, 7, None),
     (3, 1, 2, 100, None),
+    (2, 2, 3, 32, None),
     (4, 3, 5, 63, (4, 0, 2)),
     (6, 5, 4, 20, (3, 0, 6, 1, 6)),
 )
@@ -26,7 +28,7 @@ SHAPES = (
 KINDS = (
     "elman", "lstm", "gru", "layer_norm_lstm", "projected_lstm", "slstm", "peephole_lstm", "nas", "lru", "mlp",
 )  # fmt: skip
-TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-5}
+TOLERANCE = {torch.float64: 1e-11, torch.float32: 1e-4}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -87,7 +89,7 @@ DRAWING = [name for name in cells() if make_plan(load_cell(name)).masks]
 
 
 @pytest.mark.parametrize("name", DRAWING)
-@pytest.mark.parametrize("shape", [SHAPES[1], SHAPES[4]], ids=str)
+@pytest.mark.parametrize("shape", [SHAPES[1], SHAPES[-1]], ids=str)
 def test_the_same_seed_draws_the_same_masks(name, shape):
     case = Case(name, *shape)
     assert_agrees(case, *make(name), training=True)
@@ -177,7 +179,7 @@ def test_matrices_of_any_strides(name):
         "a part": lambda value: torch.stack([value, value], -1)[..., 1],
         "expanded": lambda value: value.flatten()[0].expand(value.shape),
     }
-    for shape in (SHAPES[1], SHAPES[3], (20, 3, 16, 32, None)):
+    for shape in (SHAPES[1], SHAPES[-2], (20, 3, 16, 32, None)):
         for change in layouts.values():
             case = Case(name, *shape)
             leaves = {key: change(value.detach()).requires_grad_() for key, value in case.leaves.items()}
@@ -199,6 +201,10 @@ def test_a_wrong_kernel_is_found():
 
 def test_poison_is_there(monkeypatch):
     """A kernel that reads what nobody has written gives NaN in these tests."""
-    source = kernels.compiled(load_cell("elman"), False, False, (), True).source.of(True)
-    wrong = source.replace("memset(J->totals, 0, total_bytes);", "").replace("        memcpy(P->last[0]", "        (void)(P->last[0]")
-    assert wrong != source
+    load = kernels.load_library
+    found = re.compile(r"memcpy\(P->last\[0\][^;]*;")
+    monkeypatch.setattr(kernels, "load_library", lambda source: load(found.sub(";", source)))
+    kernels.compiled.cache_clear()
+    c, _ = programs("elman")
+    assert Case("elman", *SHAPES[1]).without_gradients(c)["output"].isnan().all()
+    kernels.compiled.cache_clear()

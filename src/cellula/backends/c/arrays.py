@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cellula.graph.node import Size
 
@@ -38,12 +38,14 @@ class Array:
         row: `"id"`: in the caller's memory, row by number of the sequence; `"r"`: in scratch memory, row by its place
             in this part of the batch; `""`: the same for all.
         size: of the value.
+        what: whose value it is, for a comment.
     """
 
     base: str
     step: str
     row: str
     size: Size
+    what: str = field(default="", compare=False)
 
     @property
     def padded(self) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cellula.backends.c.arrays import Array, Sizes
 from cellula.backends.c.spelling import spell
-from cellula.graph.node import Extent, Input, Node, Parameter
+from cellula.graph.node import Extent, Input, Node, Parameter, State
 from cellula.plan.schedule import Phase, Schedule
 
 __all__ = ["PassRenderer", "parameter_of"]
@@ -57,17 +57,21 @@ class _Pass:
         place = whole.schedule.phase_of
         self.targets = [(node, array) for node, array in whole.targets if place(node) == number]
         self.totals = [(total, node) for total, node in whole.totals if place(node) == number]
-        self.pointers: dict[str, str] = {}
+        self.pointers: dict[str, tuple[str, str]] = {}
 
     def text(self) -> str:
         """The whole function."""
         body = self._numbers() if self.phase.size is None else self._units()
         name = self.whole.name
+        named = [str(node.attribute) for node in self.phase.nodes if node.op == "equation"]
+        place = f"Pass {self.number + 1} of {len(self.whole.schedule.phases)} {name}"
+        what = f"{place}: {', '.join(named) or 'unnamed values'}"
         lines = [
+            comment(what).strip(),
             f"static void {name}_pass_{self.number}(const {name}_job *J, const {name}_part *P, int64_t t, int64_t rows, "
             "int member, int members) {",
             "    const int64_t *ids = P->ids;",
-            *(f"    real *const {local} = {base};" for base, local in self.pointers.items()),
+            *(f"    real *const {local} = {base};{comment(whose)}" for base, (local, whose) in self.pointers.items()),
             *(f"    {line}" for line in body),
             "}",
         ]
@@ -201,33 +205,9 @@ class _Pass:
             "}",
         ]
 
-    def _product(self, index: int, node: Node, sums: int) -> list[str]:
-        """The call that leaves one sum of products in `sums`; its terms are made before the tiles."""
-        terms = []
-        for product in node.inputs:
-            panel = self.whole.panels[parameter_of(product).name, product.op]
-            place = self.whole.places[product.inputs[0]]
-            assert isinstance(place, Array)
-            local = self.pointer(place)
-            terms.append(f"term_of({local}, {place.step}, {place.rows}, &J->panels[{panel}], pair)")
-        self.terms.append(f"const term terms_{index}[] = {{{', '.join(terms)}}};")
-        out = f"sums + {index} * PAIR, {sums} * PAIR"
-        if node not in self.whole.early:
-            return [f"multiply(after - row, terms_{index}, {len(terms)}, row, NULL, 0, {out});"]
-        early = sum(isinstance(product.inputs[0].attribute, Input) for product in node.inputs)
-        number = list(self.whole.early).index(node)
-        start = f"P->early + (P->early_row + row) * P->early_step + P->early_at[{number}] + pair * PAIR"
-        return [
-            "if (P->chunk)",
-            f"    multiply(after - row, terms_{index} + {early}, {len(terms) - early}, row,",
-            f"             {start}, P->early_step, {out});",
-            "else",
-            f"    multiply(after - row, terms_{index}, {len(terms)}, row, NULL, 0, {out});",
-        ]
-
     def pointer(self, array: Array) -> str:
         """The local name of an array's first row at this step."""
-        return self.pointers.setdefault(array.base, f"a{len(self.pointers)}")
+        return self.pointers.setdefault(array.base, (f"a{len(self.pointers)}", array.what))[0]
 
 
 class _Body:
@@ -263,8 +243,8 @@ class _Body:
 
     def _name(self, node: Node, text: str) -> str:
         name = self.values[node] = f"v{len(self.values)}"
-        comment = f"  /* {_safe(str(node.attribute))} */" if node.op == "equation" else ""
-        self.code.append(f"const vec {name} = {text};{comment}")
+        what = " + ".join(map(_product, node.inputs)) if node.op == "accumulate" else ""
+        self.code.append(f"const vec {name} = {text};{comment(str(node.attribute) if node.op == 'equation' else what)}")
         return name
 
     def _compute(self, node: Node) -> None:
@@ -313,6 +293,15 @@ class _Body:
         return f"load_part({at} + u, n)"
 
 
-def _safe(text: str) -> str:
-    """A name for a comment."""
-    return "".join(letter for letter in text if letter.isascii() and (letter.isalnum() or letter == "_"))
+def comment(text: str) -> str:
+    """A comment behind a line; of a formula's words only what can end no comment."""
+    safe = "".join(letter for letter in text if letter.isascii() and (letter.isalnum() or letter in "_ @+-.,:()"))
+    return f"  /* {safe} */" if safe else ""
+
+
+def _product(node: Node) -> str:
+    """A matrix product for a comment."""
+    value, matrix = node.inputs[0], parameter_of(node).name
+    name = getattr(value.attribute, "name", None) or (value.attribute if value.op == "equation" else "value")
+    before = f"(t - {value.attribute.lag})" if isinstance(value.attribute, State) else ""
+    return f"{name}{before} @ {matrix}{'.T' if node.op == 'transposed' else ''}"

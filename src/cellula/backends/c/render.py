@@ -130,39 +130,40 @@ class _Renderer:
         found = self.kernel.backward.totals if self.kernel.backward else ()
         return tuple(dict.fromkeys(parameter for parameter, _ in found))
 
-    def _user(self, pointer: int, size: str | None, at: str = "t") -> Array:
+    def _user(self, names: tuple[str, ...], name: str, size: str | None, at: str = "t") -> Array:
         """An array [T, B, size] of the caller."""
         units = self.sizes.units(size)
-        return Array(f"J->pointer[{pointer}] + ({at}) * J->batch * {units}", units, "id", size)
+        return Array(f"J->pointer[{names.index(name)}] + ({at}) * J->batch * {units}", units, "id", size, name)
 
     def _before(self, names: tuple[str, ...], slot: str, size: str | None) -> Array:
         """A state before the step: what the step before it left, or the first value."""
         series, state = names.index(f"series {slot}"), names.index(f"state {slot}")
         units = self.sizes.units(size)
         base = f"(t ? J->pointer[{series}] + (t - 1) * J->batch * {units} : J->pointer[{state}])"
-        return Array(base, units, "id", size)
+        return Array(base, units, "id", size, f"state {slot} before the step")
 
     def _leaf(self, layout: tuple[str, ...], node: Node) -> Array | str:
         """Where a leaf is that both directions read, or its value."""
         what = node.attribute
         if isinstance(what, Input):
-            return self._user(layout.index("x"), what.size)
+            return self._user(layout, "x", what.size)
         if isinstance(what, Parameter):
-            return Array(f"J->pointer[{layout.index(f'parameter {what.name}')}]", "0", "", what.size)
+            name = f"parameter {what.name}"
+            return Array(f"J->pointer[{layout.index(name)}]", "0", "", what.size, name)
         if isinstance(what, Setting):
             return f"splat((real)J->setting[{self.settings.index(what.name)}])"
         if isinstance(what, Constant):
             return f"splat({_number(what.value)})"
         assert isinstance(what, DrawMask)
-        pointer = layout.index(f"mask {what.number}")
-        return self._user(pointer, what.size, "t" if what.draw.per == "step" else "0")
+        return self._user(layout, f"mask {what.number}", what.size, "t" if what.draw.per == "step" else "0")
 
-    def _column(self, pointer: int, buffer: str, columns: list, number: int) -> Array:
+    def _column(self, names: tuple[str, ...], buffer: str, columns: list, number: int) -> Array:
         """A column of `work` or `extra`."""
         offset = " + ".join(["0", *(self.sizes.units(column.size) for column in columns[:number])])
         width = self._width(columns)
-        base = f"J->pointer[{pointer}] + t * J->batch * ({width}) + {offset}"
-        return Array(base, width, "id", columns[number].size)
+        base = f"J->pointer[{names.index(buffer)}] + t * J->batch * ({width}) + {offset}"
+        name = columns[number].node.attribute if columns[number].node.op == "equation" else f"column {number}"
+        return Array(base, width, "id", columns[number].size, f"{buffer}: {name}")
 
     def _width(self, columns: list) -> str:
         return " + ".join(["0", *(self.sizes.units(column.size) for column in columns)])
@@ -172,24 +173,23 @@ class _Renderer:
         schedule = kernel.forward
         targets: list[tuple[Node, Array]] = []
         for number, (_, node) in enumerate(kernel.updates):
-            targets.append((node, self._scratch(f"P->next[{number}]", self.states[number].size)))
+            targets.append((node, self._scratch("next", number)))
         for slot in kernel.kept:
             size = next(state.size for state in self.states if state.slot == slot)
-            targets.append((dict(kernel.updates)[slot], self._user(names.index(f"series {slot}"), size)))
+            targets.append((dict(kernel.updates)[slot], self._user(names, f"series {slot}", size)))
         columns = list(kernel.saved)
         for number, column in enumerate(columns):
-            array = self._column(names.index("work"), "work", columns, number)
+            array = self._column(names, "work", columns, number)
             targets.append((schedule.renamed[column.node], array))
         if self.output_slot is None:
-            targets.append((kernel.output, self._user(names.index("output"), kernel.output.size)))
+            targets.append((kernel.output, self._user(names, "output", kernel.output.size)))
         for name, node in kernel.records:
-            targets.append((node, self._user(names.index(f"record {name}"), node.size)))
+            targets.append((node, self._user(names, f"record {name}", node.size)))
         places: dict[Node, Array | str] = {}
         slots = [state.slot for state in self.states]
         for node in _read(schedule):
             if isinstance(node.attribute, StateLeaf):
-                number = slots.index(node.attribute.slot)
-                places[node] = self._scratch(f"P->last[{number}]", node.size)
+                places[node] = self._scratch("last", slots.index(node.attribute.slot))
             else:
                 places[node] = self._leaf(names, node)
         return Direction(
@@ -207,22 +207,22 @@ class _Renderer:
             if node is None:
                 stopped.append(number)
             else:
-                targets.append((node, self._scratch(f"P->next[{number}]", self.states[number].size)))
+                targets.append((node, self._scratch("next", number, "gradient carried on of ")))
         work, places = list(kernel.saved), {}
         for number, (column, node) in enumerate(back.work):
-            array = self._column(names.index("work"), "work", work, number)
+            array = self._column(names, "work", work, number)
             places[column.node] = array
             if node is not None:
                 targets.append((node, array))
         extra = list(back.extra)
         for number, column in enumerate(extra):
-            targets.append((column.node, self._column(names.index("extra"), "extra", extra, number)))
+            targets.append((column.node, self._column(names, "extra", extra, number)))
         if back.input is not None:
-            targets.append((back.input, self._user(names.index("d_x"), back.input.size)))
+            targets.append((back.input, self._user(names, "d_x", back.input.size)))
         for slot, node in kernel.updates:
             if slot in kernel.kept:
                 size = self.states[slots.index(slot)].size
-                places.setdefault(self._unjoined(node), self._user(names.index(f"series {slot}"), size))
+                places.setdefault(self._unjoined(node), self._user(names, f"series {slot}", size))
         for node in _read(back.schedule):
             if node in places:
                 continue
@@ -230,9 +230,9 @@ class _Renderer:
             if isinstance(what, StateLeaf):
                 places[node] = self._before(names, what.slot, what.size)
             elif isinstance(what, Adjoint) and what.carried:
-                places[node] = self._scratch(f"P->last[{slots.index(what.name)}]", what.size)
+                places[node] = self._scratch("last", slots.index(what.name), "gradient carried to ")
             elif isinstance(what, Adjoint):
-                places[node] = self._user(names.index("d_output"), what.size)
+                places[node] = self._user(names, "d_output", what.size)
             else:
                 places[node] = self._leaf(names, node)
         parameters = self._totals()
@@ -249,8 +249,12 @@ class _Renderer:
         """The node as the backward step knows it."""
         return next(old for old, new in self.kernel.forward.renamed.items() if new is node)
 
-    def _scratch(self, base: str, size: str | None) -> Array:
-        return Array(base, self.sizes.padded(size), "r", size)
+    def _scratch(self, which: str, number: int, what: str = "state ") -> Array:
+        """A carried value before the step (`last`) or after it (`next`)."""
+        state = self.states[number]
+        after = " after the step" if (which, what) == ("next", "state ") else ""
+        base, step = f"P->{which}[{number}]", self.sizes.padded(state.size)
+        return Array(base, step, "r", state.size, f"{what}{state.slot}{after}")
 
 
 def _read(schedule: Schedule) -> list[Node]:

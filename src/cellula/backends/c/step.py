@@ -87,7 +87,9 @@ class _Step:
             # What is in scratch memory already is nearest.
             written = sorted((a for one, a in self.targets if one is node), key=lambda array: array.row != "r")
             if not written:
-                written = [Array(f"P->crossing[{len(sizes)}]", self.sizes.padded(node.size), "r", node.size)]
+                base = f"P->crossing[{len(sizes)}]"
+                name = f"{node.attribute} " if node.op == "equation" else ""
+                written = [Array(base, self.sizes.padded(node.size), "r", node.size, f"{name}for a later pass")]
                 sizes.append(node.size)
                 self.targets.append((node, written[0]))
             self.places[node] = written[0]
