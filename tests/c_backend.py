@@ -47,7 +47,9 @@ class Case:
 
         self.leaves = {"x": random(steps, rows, sizes["input"])}
         for state in graph.states:
-            self.leaves[f"state {state.slot}"] = random(rows, 1 if state.size is None else sizes[state.size])
+            # A state may be a divisor: it stays away from 0.
+            start = random(rows, 1 if state.size is None else sizes[state.size]).detach()
+            self.leaves[f"state {state.slot}"] = (start.sigmoid() + 0.1).requires_grad_()
         for parameter in graph.parameters:
             # Sums of many terms stay as large as those of few.
             shape = graph.shape(parameter, sizes)

@@ -43,6 +43,12 @@ class AutoProgram:
         self.broken = ""
         self.last = ""
 
+    def __deepcopy__(self, memo: dict) -> AutoProgram:
+        return AutoProgram(self.plan)
+
+    def __reduce__(self) -> tuple:
+        return AutoProgram, (self.plan,)
+
     def __call__(
         self, x: Any, state: Mapping[str, Any], parameters: Mapping[str, Any], settings: Mapping[str, Any],
         sizes: Mapping[str, int], *, alive: Any = None, training: bool = False, record: Sequence[str] = (),

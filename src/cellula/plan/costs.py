@@ -141,9 +141,7 @@ class Costs:
         return self.forward + self.backward + self.after
 
 
-def costs(
-    kernel: Kernel, sizes: Mapping[str, int], steps: int = 1, batch: int = 1, bytes_per_number: int = 4
-) -> Costs:
+def costs(kernel: Kernel, sizes: Mapping[str, int], steps: int = 1, batch: int = 1, bytes_per_number: int = 4) -> Costs:
     """What a kernel costs in numbers.
 
     Args:

@@ -11,9 +11,9 @@ from cellula.printers.latex import indexed, latex_expression, named, print_latex
 __all__ = ["print_bptt_latex"]
 
 _FORWARD = r"Forward, for $t = 1, \dots, T$:"
-_BACKWARD = r"""Backward, for $t = T, \dots, 1$, where $L$ is the loss and $\delta a_t$ its gradient with respect to $a_t$;
-$\overline{a}_t$ stands inside the activation of $a_t$, and $\delta a^{\leftarrow}_t$ is what step $t+1$ carries back
-to $a_t$, which is $0$ after the last step:"""
+_BACKWARD = r"""Backward, for $t = T, \dots, 1$. Here $L$ is the loss and $\delta a_t$ its gradient with respect to
+$a_t$; $\overline{a}_t$ stands inside the activation of $a_t$; $\delta a^{\leftarrow}_t$ is what step $t+1$ carries back
+to $a_t$, and is $0$ after the last step:"""
 _GRADIENTS = "Gradients of the parameters, to be added up over the sequences of a batch:"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from cellula.graph.node import Input, Node, Setting, State, equation, leaf, rebuilt
+from cellula.graph.node import Input, Node, Setting, State, equation, leaf, rebuilt, walk
 from cellula.plan.costs import costs, step_costs
 from cellula.plan.kernel import BackwardKernel, Kernel, Source
 from cellula.plan.schedule import PRODUCTS, Phase, Schedule, operands, walk_to
@@ -146,7 +146,12 @@ def _aligned(lines: Sequence[_Line], margin: str) -> list[str]:
 
 
 def _once(kernel: Kernel) -> list[str]:
-    lines = [(one.parameter.name, f"= {print_expression(one.node)}", "") for one in kernel.once]
+    done: dict[Node, Node] = {}
+    for node in walk(one.node for one in kernel.once):
+        # A named value within one belongs to the steps: here stands what it is.
+        inputs = tuple(done[child] for child in node.inputs)
+        done[node] = inputs[0] if node.op == "equation" else rebuilt(node, inputs)
+    lines = [(one.parameter.name, f"= {print_expression(done[one.node])}", "") for one in kernel.once]
     return ["once, before the first step", *_aligned(lines, "  ")] if lines else []
 
 
@@ -298,7 +303,9 @@ def _costs(kernel: Kernel, sizes: Mapping[str, int] | None) -> list[str]:
             rows.append((name, "  " + ", ".join(f"{amount} {what}" for amount, what in texts if amount), ""))
     moved = each.forward.moved + each.backward.moved + each.after.moved
     rows.append(("moved", f"  {moved} numbers between memory and the passes", ""))
-    rows.append(("weights", f"  {each.forward.weights + each.backward.weights} numbers read, once for all sequences", ""))
+    rows.append(
+        ("weights", f"  {each.forward.weights + each.backward.weights} numbers read, once for all sequences", "")
+    )
     if each.saved:
         rows.append(("saved", f"  {each.saved} numbers for the backward step", ""))
     if each.extra:
@@ -312,4 +319,5 @@ def _numbers(kernel: Kernel, sizes: Mapping[str, int]) -> str:
     texts = [f"forward {found.forward:,.0f}"]
     if kernel.backward is not None:
         texts += [f"backward {found.backward:,.0f}", f"after the last step {found.after:,.0f}"]
-    return f"  with {given}: {', '.join(texts)} operations; {found.moved_bytes:,.0f} bytes moved, {found.saved_bytes:,.0f} saved"
+    memory = f"{found.moved_bytes:,.0f} bytes moved, {found.saved_bytes:,.0f} saved"
+    return f"  with {given}: {', '.join(texts)} operations; {memory}"

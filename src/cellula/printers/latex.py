@@ -176,7 +176,7 @@ def named(name: str) -> str:
 
 
 def indexed(name: str, step: str, bar: bool = False, mark: str = "") -> str:
-    """A node at a step: an index of its own moves up, as in h^{(1)}_t; with a bar over its letter, or a mark behind it."""
+    """A node at a step: an index of its own moves up, as in h^{(1)}_t; with a bar over its letter, a mark behind it."""
     letter, _, index = name.rstrip("_").partition("_")
     head = rf"\overline{{{_word(letter)}}}" if bar else _word(letter)
     upper = (f"({', '.join(_word(part) for part in index.split('_'))})" if index else "") + mark

@@ -107,6 +107,12 @@ class CProgram:
         self.shapes: dict[tuple, Shape] = {}
         self.number = register(self)
 
+    def __deepcopy__(self, memo: dict) -> CProgram:
+        return self
+
+    def __reduce__(self) -> tuple:
+        return CProgram, (self.plan,)
+
     def shape(
         self, drawing: bool, saving: bool, record: tuple[str, ...], dtype: torch.dtype, sizes: Mapping[str, int]
     ) -> Shape:
@@ -283,24 +289,21 @@ def _through_once(
     inputs: Inputs, values: Sequence[Tensor], call: Call, gradients: Mapping[str, Tensor | None]
 ) -> dict[str, Tensor]:
     """Gradients of the parameters behind the values that are computed before the first step."""
-    with torch.enable_grad():
-        x, _, parameters = inputs.program.split(values)
-        leaves = {name: value.detach().requires_grad_() for name, value in parameters.items()}
-        once = once_values(call.shape.kernel, leaves, inputs.settings, inputs.sizes, x)
-        ends, given = [], []
-        for name, value in once.items():
-            gradient = gradients.get(name)
-            if gradient is not None and value.requires_grad:
-                ends.append(value)
-                given.append(gradient.reshape(value.shape))
-        if not ends:
-            return {}
-        found = torch.autograd.grad(ends, list(leaves.values()), given, allow_unused=True)
+    x, _, parameters = inputs.program.split(values)
+    names = [one.parameter.name for one in call.shape.kernel.once if gradients.get(one.parameter.name) is not None]
+
+    def once(given: Mapping[str, Tensor]) -> list[Tensor]:
+        found = once_values(call.shape.kernel, given, inputs.settings, inputs.sizes, x)
+        return [found[name] for name in names]
+
+    # torch.func differentiates within an operator too, where torch.autograd records nothing.
+    found, pull, *_ = torch.func.vjp(once, {name: value.detach() for name, value in parameters.items()})
+    given = [gradients[name] for name in names]
+    back = [one.reshape(value.shape) for one, value in zip(given, found, strict=True) if one is not None]
     result = {}
-    for name, gradient in zip(leaves, found, strict=True):
+    for name, gradient in pull(back)[0].items():
         before = gradients.get(name)
-        if gradient is not None:
-            result[name] = gradient if before is None else gradient + before
+        result[name] = gradient if before is None else gradient + before
     return result
 
 
