@@ -34,7 +34,9 @@ def chosen_backend(backend: str | None = None) -> str:
     if name is None:
         name, where = os.environ.get("CELLULA_BACKEND") or "auto", "CELLULA_BACKEND"
     if name not in BACKENDS:
-        raise UsageError(f"{where} is {name!r}: there is no such back end; write one of {', '.join(map(repr, BACKENDS))}")
+        raise UsageError(
+            f"{where} is {name!r}: there is no such back end; write one of {', '.join(map(repr, BACKENDS))}"
+        )
     return name
 
 

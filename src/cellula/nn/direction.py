@@ -89,7 +89,6 @@ class Direction(nn.Module):
             return {name: self.initial[f"{name}_0"].expand(batch, -1) for name in self.state_sizes}
         return {name: x.new_zeros(batch, size) for name, size in self.state_sizes.items()}
 
-
     def stepper(self, settings: Mapping[str, float]) -> Stepper | None:
         """What runs single steps quickly; None where only the reference is to run."""
         program = self.program.c if isinstance(self.program, AutoProgram) and not self.program.broken else self.program

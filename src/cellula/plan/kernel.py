@@ -342,7 +342,7 @@ def _sum_terms(node: Node) -> list[Node]:
 
 
 def _last_reads(schedule: Schedule) -> dict[Node, int]:
-    """When a given value is read for the last time: 2 p + 1 unit by unit in pass p, 2 p + 2 as a whole by its products."""
+    """When a given value is read for the last time: 2 p + 1 unit by unit in pass p, 2 p + 2 as a whole there."""
     last: dict[Node, int] = {}
     for number, phase in enumerate(schedule.phases):
         for node in phase.nodes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from cellula.graph.graph import Equation, Graph
-from cellula.graph.node import DrawMask, Input, Node, Parameter, Setting, State, apply, leaf, rebuilt, walk
+from cellula.graph.node import DrawMask, Input, Node, Parameter, State, apply, leaf, rebuilt, walk
 from cellula.graph.ops import OPS
 
 __all__ = ["Once", "separate_once"]
@@ -54,9 +54,7 @@ def separate_once(graph: Graph) -> tuple[Graph, tuple[Once, ...]]:
                 found[child] = _named(child, len(found) + 1, taken)
                 done[child] = leaf(found[child].parameter)
         done[node] = _rebuilt(node, done)
-    equations = tuple(
-        Equation(one.name, done[one.node], one.comment, one.annotated) for one in graph.equations
-    )
+    equations = tuple(Equation(one.name, done[one.node], one.comment, one.annotated) for one in graph.equations)
     left = [node.attribute for node in walk(done[one.node] for one in graph.equations)]
     parameters = tuple(dict.fromkeys(value for value in left if isinstance(value, Parameter)))
     used = tuple(setting for setting in graph.settings if setting in left)

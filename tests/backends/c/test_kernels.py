@@ -124,8 +124,8 @@ def test_the_products_after_the_steps(name, small, monkeypatch):
 # a product is cut. The last ones work on two threads however little there is to do.
 WAYS = {
     "fused, packed, one row a tile": "-DEARLY_ROWS=0 -DDIRECT_USES=0 -DROWS=1 -DCELLULA_BYTES=16",
-    "early step by step, direct, small blocks": "-DEARLY_ROWS=9999 -DEARLY_BYTES=1 -DDIRECT_USES=9999 -DBLOCK=3 -DROWS=5"
-    " -DCELLULA_BYTES=32",
+    "early step by step, direct, small blocks": "-DEARLY_ROWS=9999 -DEARLY_BYTES=1 -DDIRECT_USES=9999 -DBLOCK=3"
+    " -DROWS=5 -DCELLULA_BYTES=32",
     "early in chunks of some steps": "-DEARLY_ROWS=9999 -DEARLY_BYTES=8000 -DBLOCK=7",
     "two threads, parts of two rows": "-DSMALL_WORK=0 -DUNITS_WORK=0 -DMOST_ROWS=2",
 }

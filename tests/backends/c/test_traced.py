@@ -15,7 +15,11 @@ def compiled(module):
         count.append(graph)
         return graph.forward
 
-    return torch.compile(module, fullgraph=True, backend="aot_eager"), torch.compile(module, fullgraph=True, backend=keep), count
+    return (
+        torch.compile(module, fullgraph=True, backend="aot_eager"),
+        torch.compile(module, fullgraph=True, backend=keep),
+        count,
+    )
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "fast_rnn", "layer_norm_lstm"])

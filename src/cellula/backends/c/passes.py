@@ -68,8 +68,8 @@ class _Pass:
         what = f"{place}: {', '.join(named) or 'unnamed values'}"
         lines = [
             comment(what).strip(),
-            f"static void {name}_pass_{self.number}(const {name}_job *J, const {name}_part *P, int64_t t, int64_t rows, "
-            "int member, int members) {",
+            f"static void {name}_pass_{self.number}(const {name}_job *J, const {name}_part *P, int64_t t, "
+            "int64_t rows, int member, int members) {",
             "    const int64_t *ids = P->ids;",
             *(f"    real *const {local} = {base};{comment(whose)}" for base, (local, whose) in self.pointers.items()),
             *(f"    {line}" for line in body),
@@ -183,8 +183,8 @@ class _Pass:
             if begun:
                 number = list(self.whole.early).index(node)
                 lines.append(
-                    f"            start[count] = P->early + (P->early_row + row) * P->early_step + P->early_at[{number}] "
-                    "+ (pair + p) * PAIR;"
+                    "            start[count] = P->early + (P->early_row + row) * P->early_step "
+                    f"+ P->early_at[{number}] + (pair + p) * PAIR;"
                 )
             lines.append(f"            out[count++] = sums + (p * {2 * sums} + {index}) * PAIR;")
         step = "P->early_step" if begun else "0"

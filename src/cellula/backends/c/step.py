@@ -99,7 +99,14 @@ class _Step:
         """Types, passes, the way through time, and the entry."""
         direction = self.direction
         passes = PassRenderer(
-            self.name, direction.schedule, self.sizes, self.places, self.targets, direction.totals, self.panels, self.early
+            self.name,
+            direction.schedule,
+            self.sizes,
+            self.places,
+            self.targets,
+            direction.totals,
+            self.panels,
+            self.early,
         )
         parts = [self._types(), *(passes.render(number) for number in range(len(self.phases)))]
         parts += [self._early()] if self.early else []
@@ -148,7 +155,8 @@ typedef struct {{
             products = [p for p in node.inputs if isinstance(p.inputs[0].attribute, Input)]
             panels = [self.panels[parameter_of(p).name, p.op] for p in products]
             terms = ", ".join(f"term_of(x, {width}, P->flat, &J->panels[{panel}], pair)" for panel in panels)
-            lines.append(f"""    for (int64_t pairs = PAIRS({self.sizes.units(node.size)}), pair = pairs * member / members;
+            units = self.sizes.units(node.size)
+            lines.append(f"""    for (int64_t pairs = PAIRS({units}), pair = pairs * member / members;
          pair < pairs * (member + 1) / members; pair++) {{
         const term terms[] = {{{terms}}};
         for (int64_t row = 0; row < rows; row += GROUP_ROWS)
@@ -189,7 +197,8 @@ typedef struct {{
         rows = """static void NAME_rows(NAME_job *J, const NAME_part *shared, int64_t number, int member, int members) {
     NAME_part own = *shared, *P = &own;
     const int64_t batch = J->batch, first = batch * number / J->parts;
-    const int64_t count = J->order ? (batch - number + J->parts - 1) / J->parts : batch * (number + 1) / J->parts - first;
+    const int64_t after = batch * (number + 1) / J->parts;
+    const int64_t count = J->order ? (batch - number + J->parts - 1) / J->parts : after - first;
     P->totals = J->totals + number * J->total_at[TOTALS];
     if (!member)
         for (int64_t r = 0; r < count; r++) P->ids[r] = J->order ? J->order[number + r * J->parts] : first + r;
@@ -209,7 +218,9 @@ END
         end = self._copies("final", "last", "out") if forward else self._copies("d_state", "last", "out")
         loop = self._forward_loop(end) if forward else self._backward_loop()
         text = rows.replace("START", start).replace("END", end).replace("LOOP", loop)
-        return text.replace("REST", "rows" if forward else "count").replace("TOTALS", str(len(self.direction.total_sizes)))
+        return text.replace("REST", "rows" if forward else "count").replace(
+            "TOTALS", str(len(self.direction.total_sizes))
+        )
 
     def _forward_loop(self, end: str) -> str:
         early = """        if (P->chunk && t % P->chunk == 0) {
@@ -254,12 +265,18 @@ END
 
     def _memory(self) -> str:
         """The scratch memory of one worker; with a NULL cursor it is only counted."""
-        lines = ["static size_t NAME_memory(const NAME_job *J, NAME_part *P, char *memory) {", "    char *cursor = memory;"]
-        for number, state in enumerate(self.direction.states):
-            for what in ("last", "next"):
-                lines.append(f"    P->{what}[{number}] = carve(&cursor, J->most_rows * {self.sizes.padded(state.size)} * sizeof(real));")
-        for number, size in enumerate(self.crossing):
-            lines.append(f"    P->crossing[{number}] = carve(&cursor, J->most_rows * {self.sizes.padded(size)} * sizeof(real));")
+        lines = [
+            "static size_t NAME_memory(const NAME_job *J, NAME_part *P, char *memory) {",
+            "    char *cursor = memory;",
+        ]
+        wanted = [
+            (f"P->{what}[{number}]", state.size)
+            for number, state in enumerate(self.direction.states)
+            for what in ("last", "next")
+        ]
+        wanted += [(f"P->crossing[{number}]", size) for number, size in enumerate(self.crossing)]
+        for name, size in wanted:
+            lines.append(f"    {name} = carve(&cursor, J->most_rows * {self.sizes.padded(size)} * sizeof(real));")
         lines.append("    P->early_step = 0, P->early_row = 0, P->chunk = J->chunk;")
         for number, node in enumerate(self.early):
             lines.append(f"    P->early_at[{number}] = P->early_step, P->early_step += {self.sizes.padded(node.size)};")
@@ -280,8 +297,9 @@ END
             parameter = matrices[index]
             rows, columns = (f"{self.sizes.units(size)} / {parameter.blocks}" for size in parameter.sizes)
             at = strides + 3 * index
+            pointer = self.direction.pointers.index(f"parameter {parameter.name}")
             lines.append(
-                f"    J->matrices[{number}] = (matrix){{J->pointer[{self.direction.pointers.index(f'parameter {parameter.name}')}], "
+                f"    J->matrices[{number}] = (matrix){{J->pointer[{pointer}], "
                 f"{rows}, {columns}, {parameter.blocks}, n[{at}], n[{at + 1}], n[{at + 2}]}};"
             )
             if op == "transposed":
@@ -290,9 +308,13 @@ END
         for number, size in enumerate(self.direction.total_sizes):
             totals.append(f"    J->total_at[{number + 1}] = J->total_at[{number}] + PAD({self.sizes.units(size)});")
         handed = []
+        last = len(self.direction.total_sizes)
         for number, size in enumerate(self.direction.total_sizes):
-            at = len(self.direction.pointers) - len(self.direction.total_sizes) + number
-            handed.append(f"    add_parts(J->pointer[{at}], J->totals + J->total_at[{number}], {self.sizes.units(size)}, J->parts, J->total_at[{len(self.direction.total_sizes)}]);")
+            at = len(self.direction.pointers) - last + number
+            handed.append(
+                f"    add_parts(J->pointer[{at}], J->totals + J->total_at[{number}], {self.sizes.units(size)}, "
+                f"J->parts, J->total_at[{last}]);"
+            )
         early = ""
         if self.early:
             width = " + ".join(self.sizes.padded(node.size) for node in self.early)
@@ -307,7 +329,8 @@ static void NAME_pack(void *data, int member, int members) {{
     (void)member, (void)members;
     for (;;) {{
         int64_t pair = atomic_fetch_add(&J->next_pair, 1), number = 0;
-        for (; number < {len(self.panels)} && pair >= J->panels[number].pairs; number++) pair -= J->panels[number].pairs;
+        for (; number < {len(self.panels)} && pair >= J->panels[number].pairs; number++)
+            pair -= J->panels[number].pairs;
         if (number == {len(self.panels)}) return;
         if (J->packed[number]) pack_pair(&J->matrices[number], &J->panels[number], pair, J->packed[number]);
     }}

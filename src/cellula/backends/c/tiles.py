@@ -51,11 +51,13 @@ def _tile(rows: int) -> str:
 
 def _multiply() -> str:
     cases = [
-        f"#if ROWS >= {rows}\n    case {rows}: tile_{rows}(t, terms, row, start, start_step, out, out_step); break;\n#endif"
+        f"#if ROWS >= {rows}\n    case {rows}: tile_{rows}(t, terms, row, start, start_step, out, out_step); break;\n"
+        "#endif"
         for rows in range(1, MOST_ROWS + 1)
     ]
     head = (
-        "/* out[r] = start[r] + the sum over terms of left[row + r] @ weights, for r < rows <= ROWS; start may be NULL. */\n"
+        "/* out[r] = start[r] + the sum over terms of left[row + r] @ weights, for r < rows <= ROWS; start may be "
+        "NULL. */\n"
         "static void multiply(int64_t rows, const term *t, int terms, int64_t row, const real *start, "
         "int64_t start_step, real *out, int64_t out_step) {\n    switch (rows) {"
     )
@@ -66,8 +68,8 @@ def _narrow(rows: int, lists: int) -> str:
     """Several sums of the same left sides at a time."""
     sums = [(r, j) for r in range(rows) for j in range(lists)]
     lines = [
-        f"static void narrow_{rows}_{lists}(const term *const *lists, int terms, int64_t row, const real *const *start, "
-        "int64_t start_step, real *const *out, int64_t out_step) {",
+        f"static void narrow_{rows}_{lists}(const term *const *lists, int terms, int64_t row, "
+        "const real *const *start, int64_t start_step, real *const *out, int64_t out_step) {",
         *(f"    vec c{r}{j} = {{0}}, d{r}{j} = {{0}};" for r, j in sums),
         "    if (start[0]) {",
         *(
@@ -92,7 +94,8 @@ def _narrow(rows: int, lists: int) -> str:
         lines.append(f"              w{j} += s{j}; }}")
     lines += ["        }", "    }"]
     lines += [
-        f"    store(out[{j}] + {r} * out_step, c{r}{j}), store(out[{j}] + {r} * out_step + WIDTH, d{r}{j});" for r, j in sums
+        f"    store(out[{j}] + {r} * out_step, c{r}{j}), store(out[{j}] + {r} * out_step + WIDTH, d{r}{j});"
+        for r, j in sums
     ]
     return "\n".join([*lines, "}"])
 
@@ -134,8 +137,8 @@ static void multiply_all(int64_t rows, const term *list, int terms, int64_t row,
 
 def _narrow_choice() -> str:
     ones = "\n".join(
-        f"        {'else ' if lists < MOST_LISTS else ''}if (count >= {lists}) narrow_1_{lists}(lists, terms, row, start, "
-        f"start_step, out, out_step), done = {lists};"
+        f"        {'else ' if lists < MOST_LISTS else ''}if (count >= {lists}) "
+        f"narrow_1_{lists}(lists, terms, row, start, start_step, out, out_step), done = {lists};"
         for lists in range(MOST_LISTS, 1, -1)
     )
     return f"""/* Several sums of the same left sides, `count` lists of terms, over `rows` rows. */

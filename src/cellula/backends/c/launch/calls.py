@@ -89,9 +89,7 @@ class Call:
         """Memory for results; zeros where rows may end early and nothing is written."""
         return like.new_empty(shape) if self.lengths is None else like.new_zeros(shape)
 
-    def run(
-        self, function: Callable[..., int], x: Tensor, matrices: Sequence[Tensor], pointers: Sequence[int]
-    ) -> None:
+    def run(self, function: Callable[..., int], x: Tensor, matrices: Sequence[Tensor], pointers: Sequence[int]) -> None:
         """Call machine code.
 
         Raises:

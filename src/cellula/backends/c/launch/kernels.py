@@ -84,5 +84,3 @@ def compiled(graph: Graph, training: bool, backward: bool, record: tuple[str, ..
         products.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
         products.restype = None
         return CompiledKernel(kernel, source, functions[0], functions[1] if backward else None, products)
-
-

@@ -20,7 +20,11 @@ def _inputs(
     cell = program_of(program)
     names = (setting.name for setting in cell.plan.graph.settings)
     return Inputs(
-        cell, dict(zip(cell.size_names, sizes, strict=True)), dict(zip(names, settings, strict=False)), lengths, tuple(masks)
+        cell,
+        dict(zip(cell.size_names, sizes, strict=True)),
+        dict(zip(names, settings, strict=False)),
+        lengths,
+        tuple(masks),
     )
 
 

@@ -268,7 +268,21 @@ class SmallProducts:
     def _input(self, number: int, place: Place, turned: bool, begun: bool) -> None:
         buffer, start, step, rows = self._pieces(place, False)[0]
         columns = self.widths["x"]
-        self.jobs += (1, buffer, start, step, len(self.matrices), 0, 0, rows, place.end - place.start, columns, -1, begun, turned)
+        self.jobs += (
+            1,
+            buffer,
+            start,
+            step,
+            len(self.matrices),
+            0,
+            0,
+            rows,
+            place.end - place.start,
+            columns,
+            -1,
+            begun,
+            turned,
+        )
         self.matrices.append(number)
 
     def _pieces(self, place: Place, cut: bool) -> list[tuple[int, int, int, int]]:

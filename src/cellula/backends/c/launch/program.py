@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-
 from typing import Any
 
 import torch
@@ -206,7 +205,9 @@ class CProgram:
             return Result(output, dict(zip(self.slots, final, strict=True)), {})
         with torch.no_grad():
             made = forward(inputs, values, False)
-        return Result(made.output, dict(zip(self.slots, made.final, strict=True)), dict(zip(record, made.records, strict=True)))
+        return Result(
+            made.output, dict(zip(self.slots, made.final, strict=True)), dict(zip(record, made.records, strict=True))
+        )
 
     def states_of(self, values: Sequence[Tensor]) -> list[Tensor]:
         """The states among the values of a call."""
@@ -407,7 +408,14 @@ def _differentiable(
     if inputs.lengths is not None:
         alive = (torch.arange(x.shape[0])[:, None] < inputs.lengths).unsqueeze(-1)
     result = inputs.program.reference(
-        x, state, parameters, inputs.settings, inputs.sizes, alive=alive, training=bool(inputs.masks), masks=inputs.masks
+        x,
+        state,
+        parameters,
+        inputs.settings,
+        inputs.sizes,
+        alive=alive,
+        training=bool(inputs.masks),
+        masks=inputs.masks,
     )
     ends = [result.output, *result.state.values()]
     pairs = [(end, given) for end, given in zip(ends, (d_output, *d_final), strict=True) if given is not None]
