@@ -39,6 +39,7 @@ class AutoProgram:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.c = CProgram(plan)
+        self.equations = dict(plan.equations)
         self.reference: ReferenceProgram = self.c.reference
         self.broken = ""
         self.last = ""

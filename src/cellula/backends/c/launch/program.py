@@ -99,6 +99,7 @@ class CProgram:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.slots = tuple(state.slot for state in plan.graph.states)
+        self.equations = dict(plan.equations)
         # As a layer names them: the input, the hidden size, and the formula's own.
         self.size_names = ("input", "hidden", *plan.graph.extra_sizes)
         self.parameters = tuple(parameter.name for parameter in plan.graph.parameters)
