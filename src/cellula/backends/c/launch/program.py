@@ -142,6 +142,8 @@ class CProgram:
             return "the batch is empty"
         if forward_ad._current_level >= 0:
             return "forward-mode differentiation is on"
+        if torch.jit.is_tracing():
+            return "torch.jit.trace is looking on"
         if peek_interpreter_stack() is not None:
             return "a torch.func transform (vmap, grad, jvp) is at work"
         dtype, device = x.dtype, x.device
@@ -447,6 +449,8 @@ def run_traced(
     values = [x, *(state[slot] for slot in program.slots), *(parameters[name] for name in program.parameters)]
     saving = torch.is_grad_enabled() and any(value.requires_grad for value in values)
     # torch takes an empty list for one of tensors.
-    numbers = [float(value) for value in settings.values()] or [0.0]
-    made = torch.ops.cellula.forward(program.number, values, masks, lengths, list(sizes.values()), numbers, saving)
+    names = (setting.name for setting in program.plan.graph.settings)
+    numbers = [float(settings[name]) for name in names] or [0.0]
+    units = [sizes[name] for name in program.size_names]
+    made = torch.ops.cellula.forward(program.number, values, masks, lengths, units, numbers, saving)
     return Result(made[0], dict(zip(program.slots, made[1 : 1 + len(program.slots)], strict=True)), {})
