@@ -138,7 +138,9 @@ def _lead(
     for part, following in pairwise(way):
         for column in range(places[part], places[following]):
             found.setdefault((part, column), level)
-    reach = max((places[number] for start, number, _ in drawing.wires if start == way[-1]), default=0)
+    found.setdefault((memory.start, places[memory.start]), level)
     if not memory.rail:
-        for column in range(reach):
+        readers = [number for start, number, _ in drawing.wires if start == memory.start]
+        inside = (places[number] for number in readers if drawing.parts[number].kind != "state_out")
+        for column in range(max(inside, default=0)):
             found.setdefault((memory.start, column), level)

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from cellula.graph.graph import Graph
 from cellula.printers.diagram.difference import Difference, find_difference
 from cellula.printers.diagram.draw import arrow, draw_parts, draw_wires, frame, frame_room, outer_place, silhouette
 from cellula.printers.diagram.layout import Layout, arrange
 from cellula.printers.diagram.legend import Key, flowed, keys
 from cellula.printers.diagram.page import MARGIN, heading
 from cellula.printers.diagram.parts import Drawing
-from cellula.printers.diagram.read import read_graph
 from cellula.printers.diagram.scene import Circle, Group, Item, Scene, Stroke, Text, shifted
 from cellula.printers.diagram.style import COLOURS
 from cellula.printers.diagram.text import roman, wrapped
@@ -25,13 +23,12 @@ _NOTE_SIZE, _LEAST_WIDTH = 14.0, 320.0
 _MARK = COLOURS["difference"]
 
 
-def compare_scene(graphs: Sequence[Graph]) -> Scene:
+def compare_scene(drawings: Sequence[Drawing]) -> Scene:
     """A picture of several cells.
 
     Args:
-        graphs: checked cells; what differs from the first one is marked in the others.
+        drawings: the parts of the cells; what differs from the first one is marked in the others.
     """
-    drawings = [read_graph(graph) for graph in graphs]
     blocks = [_block(drawing, drawings[0]) for drawing in drawings]
     widest = max(wide for _, wide, _ in blocks)
     items: list[Item] = []

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from functools import cached_property
+from itertools import pairwise
 
 from cellula.printers.diagram.columns import Columns, make_columns
-from cellula.printers.diagram.order import good_orders
+from cellula.printers.diagram.order import Order, good_orders
 from cellula.printers.diagram.parts import Drawing
-from cellula.printers.diagram.place import Placing, place
-from cellula.printers.diagram.route import Trunk, route_gap
+from cellula.printers.diagram.place import Apart, Placing, place
+from cellula.printers.diagram.route import Trunk, conflicts, route_gap
 from cellula.printers.diagram.shapes import Shape
 from cellula.printers.diagram.wires import TRACK, Place, Point, Wire, WireMaker, crossings
 
@@ -19,8 +20,10 @@ __all__ = ["Layout", "arrange"]
 _BEFORE, _BEHIND = 9.0, 14.0
 # The frame keeps clear of what it holds, and of the states at its sides.
 _MARGIN, _SIDE = 14.0, 12.0
-# How many orders are tried to the end.
-_TRIED = 4
+# How many orders are tried to the end, but for pictures with so many parts and passing wires.
+_TRIED, _LARGE = 4, 250
+# How often wires that lie on each other are moved apart.
+_MENDED = 4
 
 
 @dataclass(frozen=True)
@@ -43,17 +46,38 @@ class Layout:
     last: dict[tuple[int, int], tuple[Point, ...]]
     frame: tuple[float, float, float, float]
 
-    @property
+    @cached_property
     def crossings(self) -> list[Point]:
         """Where wires of different values cross."""
-        return [point for one, other in combinations(self.wires, 2) for point in crossings(one, other)]
+        return crossings(self.wires)
 
 
 def arrange(drawing: Drawing) -> Layout:
     """Give everything its place: of several good orders, the one whose picture has the fewest crossings."""
     columns = make_columns(drawing)
-    found = [_lay(columns, place(columns, order)) for order in good_orders(columns, _TRIED)]
+    tried = _TRIED if len(columns.stops) < _LARGE else 1
+    found = [_lay(columns, *_placed(columns, order)) for order in good_orders(columns, tried)]
     return min(found, key=lambda layout: (len(layout.crossings), _length(layout)))
+
+
+def _placed(columns: Columns, order: Order) -> tuple[Placing, list[list[Trunk]]]:
+    """Heights, and tracks for all wires; where two wires would lie on each other, heights that keep them apart."""
+    apart: list[Apart] = []
+    placing = place(columns, order)
+    for _ in range(_MENDED):
+        trunks = [route_gap(columns, placing, gap) for gap in range(len(columns.gaps))]
+        found = [pair for gap in trunks for pair in conflicts(gap)]
+        if not found:
+            break
+        for start, stop, entry, below in found:
+            for side in (below, not below):
+                try:
+                    placing = place(columns, order, [*apart, (start, stop, entry, side)])
+                except ValueError:
+                    continue
+                apart.append((start, stop, entry, side))
+                break
+    return placing, [route_gap(columns, placing, gap) for gap in range(len(columns.gaps))]
 
 
 def _length(layout: Layout) -> float:
@@ -62,9 +86,8 @@ def _length(layout: Layout) -> float:
     return sum(abs(x - a) + abs(y - b) + 10 for (x, y), (a, b) in legs)
 
 
-def _lay(columns: Columns, placing: Placing) -> Layout:
+def _lay(columns: Columns, placing: Placing, trunks: list[list[Trunk]]) -> Layout:
     """The picture of one placing."""
-    trunks = [route_gap(columns, placing, gap) for gap in range(len(columns.gaps))]
     axes, starts, left, right = _across(columns, placing.shapes, trunks)
     roomy = [stop for column in columns.members() for stop in column]
     top = min(placing.heights[stop] - placing.shapes[stop].up for stop in roomy) - _MARGIN

@@ -15,7 +15,7 @@ __all__ = ["Order", "good_orders"]
 # The stops of every column from top to bottom.
 Order = tuple[tuple[int, ...], ...]
 
-_SWEEPS = 10
+_SWEEPS, _ROUNDS = 10, 12
 # No part has more entries than this many places.
 _PLACES = 10_000
 
@@ -43,84 +43,94 @@ class _Search:
         self.columns, self.stops = columns, columns.stops
         self.parts = columns.drawing.parts
         self.found: dict[Order, int] = {}
-        count = len(self.stops)
-        # The neighbours of every stop to the left and to the right.
-        self.left: list[list[int]] = [[] for _ in range(count)]
-        self.right: list[list[int]] = [[] for _ in range(count)]
-        for gap in columns.gaps:
-            for start, ends in gap:
-                for stop, _ in ends:
-                    self.left[stop].append(start)
-                    self.right[start].append(stop)
+        self.order: list[list[int]] = []
+        self.place = [0] * len(self.stops)
+        # For every stop the nets that arrive at it, and the net that leaves it.
+        self.arriving: list[list[Net]] = [[] for _ in self.stops]
+        self.leaving: list[Net | None] = [None] * len(self.stops)
+        for net in (net for gap in columns.gaps for net in gap):
+            self.leaving[net[0]] = net
+            for stop in dict.fromkeys(stop for stop, _ in net[1]):
+                self.arriving[stop].append(net)
 
     def run(self, start: list[list[int]], rightwards: bool) -> None:
         """Sweep to and fro from one order, and note the best that comes by."""
         self.order = [sorted(column, key=lambda stop: self.stops[stop].level) for column in start]
-        self.place = [0] * len(self.stops)
         for column in range(len(self.order)):
             self._number(column)
         for sweep in range(_SWEEPS):
             forwards = rightwards == (sweep % 2 == 0)
             numbers = range(1, len(self.order)) if forwards else range(len(self.order) - 2, -1, -1)
             for column in numbers:
-                self._sort(column, self.left if forwards else self.right)
-            while self._exchange():
-                pass
-            self.found.setdefault(
-                tuple(map(tuple, self.order)), sum(map(self._crossings, range(len(self.columns.gaps))))
-            )
+                self._sort(column, forwards)
+            # Each round saves a crossing; what is left after so many is not worth the wait.
+            for _ in range(_ROUNDS):
+                if sum(self._exchange(column) for column in range(len(self.order))) == 0:
+                    break
+            self.found.setdefault(tuple(map(tuple, self.order)), self._crossings())
 
     def _number(self, column: int) -> None:
         for place, stop in enumerate(self.order[column]):
             self.place[stop] = place
 
-    def _sort(self, column: int, neighbours: list[list[int]]) -> None:
+    def _sort(self, column: int, forwards: bool) -> None:
         def middle(stop: int) -> tuple[float, float]:
-            near = [self.place[other] for other in neighbours[stop]]
+            net = self.leaving[stop]
+            if forwards:
+                near = [self.place[net[0]] for net in self.arriving[stop] for end in net[1] if end[0] == stop]
+            else:
+                near = [self.place[end] for end, _ in net[1]] if net else []
             return self.stops[stop].level, sum(near) / len(near) if near else self.place[stop]
 
         self.order[column].sort(key=middle)
         self._number(column)
 
-    def _exchange(self) -> bool:
-        """One round of exchanging neighbours; whether any exchange saved a crossing."""
-        better = False
-        for column, stops in enumerate(self.order):
-            for upper in range(len(stops) - 1):
-                one, other = stops[upper], stops[upper + 1]
-                if self.stops[one].level != self.stops[other].level:
-                    continue
-                before = self._beside(column)
+    def _exchange(self, column: int) -> bool:
+        """Exchange neighbours of a column where that saves crossings; whether any was exchanged."""
+        stops, better = self.order[column], False
+        for upper in range(len(stops) - 1):
+            one, other = stops[upper], stops[upper + 1]
+            if self.stops[one].level != self.stops[other].level:
+                continue
+            before = self._between(one, other)
+            self.place[one], self.place[other] = upper + 1, upper
+            if self._between(one, other) < before:
                 stops[upper], stops[upper + 1] = other, one
-                self.place[one], self.place[other] = upper + 1, upper
-                if self._beside(column) < before:
-                    better = True
-                else:
-                    stops[upper], stops[upper + 1] = one, other
-                    self.place[one], self.place[other] = upper, upper + 1
+                better = True
+            else:
+                self.place[one], self.place[other] = upper, upper + 1
         return better
 
-    def _beside(self, column: int) -> int:
-        """The crossings in the gaps on both sides of a column."""
-        gaps = range(max(column - 1, 0), min(column + 1, len(self.columns.gaps)))
-        return sum(map(self._crossings, gaps))
+    def _between(self, one: int, other: int) -> int:
+        """The crossings of the nets at two neighbours: all that changes where they change places."""
+        total = sum(
+            self._pair(first, second)
+            for first in self.arriving[one]
+            for second in self.arriving[other]
+            if first is not second
+        )
+        leaving, following = self.leaving[one], self.leaving[other]
+        return total + (self._pair(leaving, following) if leaving and following else 0)
 
-    def _crossings(self, gap: int) -> int:
-        """Crossings of lines that share their way until they fork."""
-        nets = [(self.place[net[0]], self._arrivals(net)) for net in self.columns.gaps[gap]]
-        total = 0
-        for one, other in combinations(sorted(nets), 2):
-            upper, lower = one[1], other[1]
-            highest, lowest = min(lower), max(upper)
-            if lowest > highest:
-                total += min(sum(end > highest for end in upper), sum(end < lowest for end in lower))
-        return total
+    def _crossings(self) -> int:
+        pairs = (pair for gap in self.columns.gaps for pair in combinations(gap, 2))
+        return sum(self._pair(one, other) for one, other in pairs)
+
+    def _pair(self, one: Net, other: Net) -> int:
+        """How often two nets cross that share their way until they fork."""
+        if self.place[one[0]] > self.place[other[0]]:
+            one, other = other, one
+        upper, lower = self._arrivals(one), self._arrivals(other)
+        highest, lowest = min(lower), max(upper)
+        if lowest <= highest:
+            return 0
+        return min(sum(end > highest for end in upper), sum(end < lowest for end in lower))
 
     def _arrivals(self, net: Net) -> list[int]:
         """Where a net's ends arrive, as numbers that grow downwards."""
-        found = []
-        for stop, entry in net[1]:
-            # Entries that may stand in any order follow the order of what they come from.
-            ordered = entry is not None and self.parts[stop].ordered
-            found.append(self.place[stop] * _PLACES + (entry if ordered and entry is not None else self.place[net[0]]))
-        return found
+        place, here = self.place, self.place[net[0]]
+        # Entries that may stand in any order follow the order of what they come from.
+        return [
+            place[stop] * _PLACES + (entry if entry is not None and self.parts[stop].ordered else here)
+            for stop, entry in net[1]
+        ]

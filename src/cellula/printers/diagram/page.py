@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from cellula.graph.graph import Graph
 from cellula.printers.diagram.draw import draw_parts, draw_wires, frame, frame_room
 from cellula.printers.diagram.layout import Layout, arrange
 from cellula.printers.diagram.legend import flowed, keys
 from cellula.printers.diagram.parts import Drawing, Part
-from cellula.printers.diagram.read import read_graph
 from cellula.printers.diagram.scene import Group, Item, Scene, Text, shifted
 from cellula.printers.diagram.text import Line, Run, at_step, widest, width, wrapped
 
@@ -21,14 +19,13 @@ MARGIN, _GAP = 16.0, 18.0
 _HEADING_SIZE, _LEAST_WIDTH, _APART = 16.0, 460.0, 44.0
 
 
-def cell_scene(graph: Graph, steps: int = 1) -> Scene:
+def cell_scene(drawing: Drawing, steps: int = 1) -> Scene:
     """The picture of a cell.
 
     Args:
-        graph: a checked cell.
+        drawing: the parts of a cell.
         steps: how many cells to chain over time.
     """
-    drawing = read_graph(graph)
     shifts = range(-((steps - 1) // 2), steps // 2 + 1)
     layout = arrange(_lines(drawing, lambda line: widest(line, shifts)))
     items, wide, high = cell_items(layout, drawing, shifts)

@@ -11,13 +11,15 @@ from cellula.errors import UsageError, missing_package
 from cellula.graph.graph import Graph
 from cellula.printers.diagram.compare import compare_scene
 from cellula.printers.diagram.page import cell_scene
+from cellula.printers.diagram.parts import Drawing
+from cellula.printers.diagram.read import read_graph
 from cellula.printers.diagram.scene import Scene
 from cellula.printers.diagram.svg import print_svg
 
 __all__ = ["Picture", "draw_cell", "draw_comparison"]
 
-# More cells than these side by side are no picture any more.
-_MOST_STEPS, _MOST_CELLS = 12, 12
+# More cells than these side by side are no picture any more, nor is a cell of more parts.
+_MOST_STEPS, _MOST_CELLS, _MOST_PARTS = 12, 12, 300
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,11 @@ def draw_cell(graph: Graph, steps: int = 1) -> Picture:
         steps: how many cells to chain over time, 1 to 12.
 
     Raises:
-        UsageError: a number of steps that is out of range.
+        UsageError: a number of steps that is out of range, or a cell with too many parts for a picture.
     """
     if not isinstance(steps, int) or not 1 <= steps <= _MOST_STEPS:
         raise UsageError(f"steps = {steps!r} is out of range: a diagram shows 1 to {_MOST_STEPS} steps")
-    return Picture(cell_scene(graph, steps))
+    return Picture(cell_scene(_read(graph), steps))
 
 
 def draw_comparison(graphs: Sequence[Graph]) -> Picture:
@@ -104,4 +106,14 @@ def draw_comparison(graphs: Sequence[Graph]) -> Picture:
         raise UsageError(
             f"2 to {_MOST_CELLS} cells can be compared, not {len(graphs)}; write: cellula compare lstm gru"
         )
-    return Picture(compare_scene(graphs))
+    return Picture(compare_scene([_read(graph) for graph in graphs]))
+
+
+def _read(graph: Graph) -> Drawing:
+    drawing = read_graph(graph)
+    if len(drawing.parts) > _MOST_PARTS:
+        raise UsageError(
+            f"the diagram of {graph.name} would have {len(drawing.parts)} parts, and {_MOST_PARTS} are the most that "
+            f"can be drawn; `cellula show {graph.name} --as latex` has no such limit"
+        )
+    return drawing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -12,7 +12,7 @@ from cellula.printers.diagram.order import Order
 from cellula.printers.diagram.shapes import Shape, shape_of
 from cellula.printers.diagram.simplex import Distance, tightest
 
-__all__ = ["Placing", "place"]
+__all__ = ["Apart", "Placing", "place"]
 
 # What a wire that passes takes up, and what stays free between neighbours.
 _PASSING = Shape("wire", 0.0, 3.0, 3.0, 0.0, 0.0, 3.0, 3.0)
@@ -26,6 +26,8 @@ _WEIGHTS = {(False, False): 8, (True, False): 10, (False, True): 14, (True, True
 
 # Where a wire arrives: (stop, number of the entry or None for a passing wire).
 _Arrival = tuple[int, int | None]
+# (a stop, the stop and the entry of an arrival, whether the arrival lies below the first).
+Apart = tuple[int, int, int | None, bool]
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,16 @@ class Placing:
     arrivals: Mapping[_Arrival, int]
 
 
-def place(columns: Columns, order: Order) -> Placing:
+def place(columns: Columns, order: Order, apart: Sequence[Apart] = ()) -> Placing:
     """Heights for an order of the stops.
 
     Args:
         columns: what is drawn.
         order: the stops of every column from top to bottom.
+        apart: pairs of a stop and a wire's arrival that must not be level: the first above the second or below it.
+
+    Raises:
+        ValueError: what must be above and below cannot be.
     """
     shapes = _shapes(columns, order)
     numbers = _Numbers(columns, shapes)
@@ -61,8 +67,12 @@ def place(columns: Columns, order: Order) -> Placing:
             distances.append((upper, lower, _steps(down + up), 0))
     distances += _outermost(columns, shapes, numbers)
     distances += numbers.stubs()
+    for start, stop, entry, below in apart:
+        target, step = numbers.arrival(stop, entry)
+        ends = (numbers.of[start], target, 2 - step) if below else (target, numbers.of[start], 2 + step)
+        distances.append((*ends, 0))
     count = numbers.count
-    for one, other, step, weight in _wires(columns, shapes, numbers):
+    for one, other, step, weight in _wires(columns, numbers):
         # A number of its own before both ends: what it costs is the step between them.
         distances += [
             (0, count, -100_000, 0),
@@ -118,6 +128,12 @@ class _Numbers:
                     found.append((row[0], -1000.0, row[2]))
         return found
 
+    def arrival(self, stop: int, entry: int | None) -> tuple[int, int]:
+        """The number at which a wire arrives, and how many steps below it."""
+        if (stop, entry) in self.stub:
+            return self.stub[stop, entry], 0
+        return self.of[stop], 0 if entry is None else round(self.shapes[stop].ports[entry].height / _GRID)
+
     def stubs(self) -> list[Distance]:
         """How far wires that turn into a part stay away from its middle; no further than they need."""
         found: list[Distance] = []
@@ -150,20 +166,14 @@ def _outermost(columns: Columns, shapes: list[Shape], numbers: _Numbers) -> list
     return found
 
 
-def _wires(columns: Columns, shapes: list[Shape], numbers: _Numbers) -> list[tuple[int, int, int, int]]:
+def _wires(columns: Columns, numbers: _Numbers) -> list[tuple[int, int, int, int]]:
     """Every piece of wire: (number it comes from, number it goes to, how much lower than that it arrives, weight)."""
     found = []
     memories = _ways(columns)
     for gap in columns.gaps:
         for start, ends in gap:
             for stop, entry in ends:
-                if (stop, entry) in numbers.stub:
-                    target, step = numbers.stub[stop, entry], 0
-                else:
-                    target, step = (
-                        numbers.of[stop],
-                        0 if entry is None else round(shapes[stop].ports[entry].height / _GRID),
-                    )
+                target, step = numbers.arrival(stop, entry)
                 weight = _WEIGHTS[columns.stops[start].passes, columns.stops[stop].passes]
                 if entry is not None and len(ends) > 1:
                     # A wire that forks has an upright line in any case.

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 from cellula.printers.diagram.columns import Columns
-from cellula.printers.diagram.place import Placing
+from cellula.printers.diagram.place import Apart, Placing
 
-__all__ = ["Branch", "Trunk", "route_gap"]
+__all__ = ["Branch", "Trunk", "conflicts", "route_gap"]
 
 # Two lines nearer than this would touch.
 _NEAR = 6
+# How often every line may move at most.
+_ROUNDS = 20
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,18 @@ def route_gap(columns: Columns, placing: Placing, gap: int) -> list[Trunk]:
     return [*straight, *placed]
 
 
+def conflicts(trunks: Sequence[Trunk]) -> list[Apart]:
+    """Lines of a gap that lie on each other whatever their order: what must stand apart, so that they do not."""
+    upright = sorted((t for t in trunks if t.track is not None), key=lambda trunk: trunk.track or 0)
+    return [
+        (right.start, branch.stop, branch.entry, branch.height >= right.height)
+        for left, right in combinations(upright, 2)
+        if left.track != right.track
+        for branch in left.branches
+        if abs(branch.height - right.height) < _NEAR
+    ]
+
+
 def _meet(one: Trunk, other: Trunk) -> bool:
     """Whether two upright lines cannot share a track."""
     (top, bottom), (upper, lower) = one.span, other.span
@@ -84,17 +99,21 @@ def _cost(left: Trunk, right: Trunk) -> int:
 
 
 def _ordered(trunks: list[Trunk]) -> list[Trunk]:
-    """An order from left to right that costs little: neighbours change places as long as that helps."""
-    costs = {(a, b): _cost(trunks[a], trunks[b]) for a in range(len(trunks)) for b in range(len(trunks)) if a != b}
+    """An order from left to right that costs little: each line in turn goes to the best place among the others."""
+    costs = [[_cost(one, other) if one is not other else 0 for other in trunks] for one in trunks]
     order = list(range(len(trunks)))
-    total = sum(costs[a, b] for a, b in combinations(order, 2))
-    better = True
-    while better:
-        better = False
-        for place, target in ((p, q) for p in range(len(order)) for q in range(len(order)) if p != q):
-            moved = order[:place] + order[place + 1 :]
-            moved.insert(target, order[place])
-            cost = sum(costs[a, b] for a, b in combinations(moved, 2))
-            if cost < total:
-                order, total, better = moved, cost, True
+    for _ in range(_ROUNDS):
+        before = list(order)
+        for line in before:
+            order.remove(line)
+            # What it costs to stand leftmost, then one place further to the right, and so on.
+            cost = best = sum(costs[line][other] for other in order)
+            target = 0
+            for place, other in enumerate(order, 1):
+                cost += costs[other][line] - costs[line][other]
+                if cost < best or (cost == best and place <= before.index(line)):
+                    best, target = cost, place
+            order.insert(target, line)
+        if order == before:
+            break
     return [trunks[number] for number in order]

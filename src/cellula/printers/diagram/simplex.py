@@ -14,6 +14,9 @@ __all__ = ["Distance", "tightest"]
 # (one, other, least, weight): other stands at least so far behind one; every unit between them costs the weight.
 Distance = tuple[int, int, int, int]
 
+# How much of the method is done at most; every cell of the zoo needs less than a tenth of it.
+_WORK = 4_000_000
+
 
 def tightest(count: int, distances: Sequence[Distance]) -> list[int]:
     """Numbers for which the sum of weight times difference is smallest.
@@ -36,8 +39,8 @@ def tightest(count: int, distances: Sequence[Distance]) -> list[int]:
         return []
     numbers = _feasible(count, distances)
     tree = _Tree(count, distances, numbers)
-    # Ties could go round in circles; long before this bound every cell of the zoo is done.
-    for _ in range(50 * count):
+    # Ties could go round in circles, and huge pictures could take minutes: what is reached by then is good enough.
+    for _ in range(min(50 * count, _WORK // (count + len(distances)))):
         if not tree.improve():
             break
     lowest = min(numbers)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -244,14 +245,21 @@ def _bends(points: tuple[Point, ...]) -> tuple[Point, ...]:
     return (points[0], *inner, points[-1])
 
 
-def crossings(one: Wire, other: Wire) -> Iterator[Point]:
-    """Where wires of different values cross."""
-    if one.source == other.source:
-        return
-    for first, second in ((one, other), (other, one)):
-        for (x, y), (a, b) in pairwise(first.points):
-            if x != a:
-                continue
-            for (left, height), (right, level) in pairwise(second.points):
-                if height == level and min(left, right) < x < max(left, right) and min(y, b) < height < max(y, b):
-                    yield x, height
+def crossings(wires: Sequence[Wire]) -> list[Point]:
+    """Where wires of different values cross: upright legs with level ones."""
+    upright: list[tuple[float, float, float, int]] = []
+    level: list[tuple[float, float, float, int]] = []
+    for wire in wires:
+        for (x, y), (a, b) in pairwise(wire.points):
+            if x == a:
+                upright.append((x, min(y, b), max(y, b), wire.source))
+            else:
+                level.append((y, min(x, a), max(x, a), wire.source))
+    level.sort()
+    heights = [height for height, _, _, _ in level]
+    return [
+        (x, height)
+        for x, top, bottom, source in upright
+        for height, left, right, other in level[bisect_right(heights, top) : bisect_left(heights, bottom)]
+        if left < x < right and source != other
+    ]
