@@ -232,7 +232,7 @@ def show(
 
 def _give_picture(picture: Picture, name: str, output: Path | None, as_json: bool) -> None:
     """A picture to a file, to what reads our output, or to a file of the cell's name where only a terminal does."""
-    if output is None and not as_json and sys.stdout.isatty():
+    if output is None and not as_json and _to_a_terminal():
         output = Path(f"{name}.svg")
         if output.exists():
             raise UsageError(f"{output} is there already; write --output {output} to replace it, or another name")
@@ -244,6 +244,11 @@ def _give_picture(picture: Picture, name: str, output: Path | None, as_json: boo
             click.echo(f"wrote {output}", err=True)
     else:
         click.echo(json.dumps({"name": name, "diagram": picture.svg}) if as_json else picture.svg, nl=as_json)
+
+
+def _to_a_terminal() -> bool:
+    """Whether what we print only fills a terminal."""
+    return sys.stdout.isatty()
 
 
 @cli.command(

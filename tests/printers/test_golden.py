@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from cellula import explain, load_cell
+from cellula import diagram, explain, load_cell
 from cellula.printers.latex import print_latex
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CELLS = ("mlp", "gru", "lstm", "peephole_lstm", "slstm")
-PRINTERS = {"explain.txt": explain, "tex": lambda name: print_latex(load_cell(name))}
+PRINTERS = {
+    "explain.txt": explain,
+    "tex": lambda name: print_latex(load_cell(name)),
+    "svg": lambda name: str(diagram(name)).rstrip("\n"),
+}
 
 
 @pytest.mark.parametrize("form", PRINTERS)

@@ -1,6 +1,8 @@
 """What must hold of every picture, measured on the layout and on the SVG itself."""
 
 import re
+import unicodedata
+import warnings
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from functools import cache
@@ -42,7 +44,12 @@ class Box:
 def text_width(text, style, weight, size):
     """The width by matplotlib's own fonts: nothing of ours takes part."""
     font = FontProperties(family="STIXGeneral", style=style, weight=weight, size=size)
-    return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0]
+    # Signs of East Asia fill a square; the box that stands for what the font lacks is wider.
+    narrow = "".join(letter for letter in text if unicodedata.east_asian_width(letter) not in "WF")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        wide = text_to_path.get_text_width_height_descent(narrow, font, ismath=False)[0] if narrow else 0.0
+    return wide + size * (len(text) - len(narrow))
 
 
 def text_box(element):
@@ -99,7 +106,7 @@ def measure(svg):
         found.bodies.append(body)
         for text in group.iter(f"{SVG}text"):
             box = text_box(text)
-            if text.get("text-anchor") == "middle" or box.left < body.right - 1 and box.overlaps(body, 2):
+            if text.get("text-anchor") == "middle" or (box.left < body.right - 1 and box.overlaps(body, 2)):
                 found.inside.append((box, body))
             else:
                 found.labels.append(box)
@@ -159,7 +166,9 @@ def faults_of_layout(layout):
                 if number not in near and leg.overlaps(body, 0.1)
             ]
     for one, other in combinations(layout.wires, 2):
-        if one.source != other.source and any(_lie_together(a, b) for a in pairwise(one.points) for b in pairwise(other.points)):
+        if one.source != other.source and any(
+            _lie_together(a, b) for a in pairwise(one.points) for b in pairwise(other.points)
+        ):
             faults.append(f"wires of {parts[one.source].about!r} and {parts[other.source].about!r} lie on each other")
     for source, number, _ in layout.drawing.wires:
         if layout.places[source].x >= layout.places[number].x:
