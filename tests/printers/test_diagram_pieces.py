@@ -3,6 +3,7 @@
 import itertools
 import random
 import sys
+import xml.etree.ElementTree as ElementTree
 
 import pytest
 from matplotlib.font_manager import FontProperties
@@ -17,7 +18,7 @@ from cellula.printers.diagram.read import read_graph
 from cellula.printers.diagram.simplex import tightest
 from cellula.printers.diagram.text import Run, at_step, name_line, plain, width
 from cellula.printers.diagram.write import write
-from picture_checks import faults_of_svg, measure
+from picture_checks import SVG, faults_of_svg, measure
 
 
 def cost(numbers, distances):
@@ -191,3 +192,10 @@ def test_a_notebook_shows_a_picture():
     picture = diagram("gru")
     assert picture._repr_svg_() == str(picture) == picture.svg
     assert repr(picture).startswith("<Picture of gru: Gated recurrent unit")
+
+
+def test_text_that_fills_its_room_keeps_its_width_in_every_font():
+    texts = [element for element in ElementTree.fromstring(str(diagram("lstm"))).iter(f"{SVG}text")]
+    fixed = {"".join(text.itertext()): text.get("textLength") for text in texts}
+    layers = [text for letters, text in fixed.items() if "ht−1 U" in letters]
+    assert len(layers) == 4 and all(float(length) > 90 for length in layers) and fixed["σ"] is None

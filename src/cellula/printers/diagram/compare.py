@@ -18,7 +18,7 @@ from cellula.printers.diagram.text import roman, wrapped
 __all__ = ["compare_scene"]
 
 # Cells stand in a row as long as it is no wider than this; between cells, and between rows.
-_ROW_WIDTH, _APART, _BELOW = 2300.0, 40.0, 24.0
+_ROW_WIDTH, _APART, _BELOW = 2400.0, 40.0, 24.0
 _NOTE_SIZE, _LEAST_WIDTH = 14.0, 320.0
 _MARK = COLOURS["difference"]
 

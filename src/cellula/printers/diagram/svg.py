@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from cellula.printers.diagram.scene import Area, Circle, Group, Item, Scene, Stroke, Text
-from cellula.printers.diagram.text import SMALL, Line
+from cellula.printers.diagram.text import SMALL, Line, width
 
 __all__ = ["FONTS", "LOWERED", "RAISED", "print_svg", "towards"]
 
@@ -13,6 +13,8 @@ __all__ = ["FONTS", "LOWERED", "RAISED", "print_svg", "towards"]
 FONTS = "'Times New Roman', 'Liberation Serif', 'Nimbus Roman', 'STIXGeneral', 'STIX Two Text', Times, serif"
 # How far indices stand below the line, and exponents above it, as parts of the size of the line.
 LOWERED, RAISED = 0.22, 0.36
+# From this share of its room on, text keeps its width in every font.
+_FULL = 0.7
 # What XML 1.0 cannot hold, even escaped.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ESCAPES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"}
@@ -82,7 +84,10 @@ def _text(item: Text) -> str:
     anchor = "" if item.anchor == "start" else f' text-anchor="{item.anchor}"'
     colour = "" if item.colour == "#000000" else f' fill="{item.colour}"'
     place = f'x="{_number(item.x)}" y="{_number(item.y)}" font-size="{_number(item.size)}"'
-    return f'<text {place}{anchor}{colour} xml:space="preserve">{_runs(item.line, item.size)}</text>'
+    # Where text fills its room, no font may make it wider: a reader without the fonts above sees it narrowed.
+    wide = width(item.line, item.size)
+    fixed = f' textLength="{_number(wide)}" lengthAdjust="spacingAndGlyphs"' if wide > _FULL * item.room > 0 else ""
+    return f'<text {place}{anchor}{colour}{fixed} xml:space="preserve">{_runs(item.line, item.size)}</text>'
 
 
 def _runs(line: Line, size: float) -> str:
