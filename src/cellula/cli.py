@@ -17,6 +17,7 @@ from cellula.graph.graph import Graph
 from cellula.plan.backward import make_backward
 from cellula.plan.plan import make_plan
 from cellula.printers.bptt import print_bptt
+from cellula.printers.bptt_latex import print_bptt_latex
 from cellula.printers.diagram.picture import Picture, draw_cell, draw_comparison
 from cellula.printers.explain import explain_graph
 from cellula.printers.formula import print_formula
@@ -176,6 +177,7 @@ _FORMS: dict[str, Callable[[Graph], str]] = {
     "latex": print_latex,
     "plan": lambda graph: print_plan(make_plan(graph)),
     "bptt": lambda graph: print_bptt(make_backward(make_plan(graph))),
+    "bptt-latex": lambda graph: print_bptt_latex(make_backward(make_plan(graph))),
     "all": explain_graph,
 }
 

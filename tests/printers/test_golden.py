@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from cellula import diagram, explain, load_cell
+from cellula import diagram, explain, load_cell, make_plan
+from cellula.plan.backward import make_backward
+from cellula.printers.bptt_latex import print_bptt_latex
 from cellula.printers.latex import print_latex
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -16,6 +18,7 @@ CELLS = ("mlp", "gru", "lstm", "peephole_lstm", "slstm")
 PRINTERS = {
     "explain.txt": explain,
     "tex": lambda name: print_latex(load_cell(name)),
+    "bptt.tex": lambda name: print_bptt_latex(make_backward(make_plan(load_cell(name)))),
     "svg": lambda name: str(diagram(name)).rstrip("\n"),
 }
 
