@@ -30,6 +30,8 @@ __all__ = [
 _FRAME_FILL, _FRAME_LINE, _WIRE = "#fbfbfb", "#9a9a9a", "#333333"
 _THIN, SHORT, LONG = 1.3, 2.4, 3.4
 _CORNER_ROUND = 5.0
+# A sign on a wire stands between the wire's bends and its arrow.
+_MARK_RADIUS, _MARK_AWAY = 5.0, 13.0
 
 
 def frame(layout: Layout) -> Area:
@@ -197,15 +199,19 @@ def _labels(part: Part, place: Place) -> Iterator[Item]:
     if shape.form not in ("circle", "bar"):
         return
     for entry, port in zip(part.entries, shape.ports, strict=True):
-        if not entry.mark:
-            continue
-        if port.side == "left":
-            yield Text(
-                place.x - shape.half - 4, place.y + port.height - 4, roman(entry.mark), INSIDE_SIZE + 1, anchor="end"
-            )
-        else:
-            y = place.y + (shape.half + 11 if port.side == "bottom" else -shape.half - 3)
-            yield Text(place.x + 5, y, roman(entry.mark), INSIDE_SIZE + 1)
+        if entry.mark and port.side == "left":
+            yield from mark(entry.mark, place.x - shape.half - _MARK_AWAY, place.y + port.height)
+        elif entry.mark:
+            away = shape.half + _MARK_AWAY
+            yield from mark(entry.mark, place.x, place.y + (away if port.side == "bottom" else -away))
+
+
+def mark(sign: str, x: float, y: float) -> Iterator[Item]:
+    """A sign on a wire: what comes along it is subtracted, or divides."""
+    yield Circle(x, y, _MARK_RADIUS, "#ffffff", _WIRE, 1.1)
+    yield Stroke(((x - 3, y), (x + 3, y)), _WIRE, 1.4)
+    if sign == "÷":
+        yield from (Circle(x, y + rise, 0.9, _WIRE) for rise in (-2.6, 2.6))
 
 
 def _rectangle(left: float, top: float, right: float, bottom: float) -> Points:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cellula.printers.diagram.draw import LONG, SHORT, body, ring
+from cellula.printers.diagram.draw import LONG, SHORT, body, mark, ring
 from cellula.printers.diagram.parts import Drawing, Kind, Part
 from cellula.printers.diagram.scene import Circle, Item, Stroke, Text, shifted
 from cellula.printers.diagram.shapes import RADIUS, Shape
@@ -27,6 +27,7 @@ _KINDS: tuple[tuple[Kind, str, str, float, str], ...] = (
     ("sum", "circle", "", RADIUS, "sum"),
     ("parameter", "box", "", 15.0, "weights alone"),
 )
+_MARKS = (("−", "subtracted from the sum"), ("÷", "divides the product"))
 
 
 def keys(drawings: Sequence[Drawing]) -> list[Key]:
@@ -52,6 +53,9 @@ def keys(drawings: Sequence[Drawing]) -> list[Key]:
     if any(ring(part, entry) for part in parts for entry in range(len(part.entries))):
         sample = (Stroke(((-9, 0), (2, 0)), "#333333", 1.3), Circle(5.5, 0, 3.2, "#ffffff", "#333333", 1.3))
         found.append((sample, 18.0, "read unit by unit, as by a peephole"))
+    for sign, words in _MARKS:
+        if any(entry.mark == sign for part in parts if part.kind in ("sum", "product") for entry in part.entries):
+            found.append(((Stroke(((-9, 0), (9, 0)), "#333333", 1.3), *mark(sign, 0.0, 0.0)), 18.0, words))
     return found
 
 

@@ -15,6 +15,8 @@ __all__ = ["LINE_HEIGHT", "RADIUS", "TIP", "Port", "Shape", "shape_of"]
 RADIUS, _DOT, TIP = 10.0, 4.5, 13.0
 # Between two wires that enter side by side; the room that a name takes above the wire that it stands on.
 _PITCH, _NAME_ROOM = 15.0, 16.0
+# What a sign on a wire takes up in front of its arrow.
+_MARK = 16.0
 # The height of a line of text as a multiple of its size.
 LINE_HEIGHT = 1.25
 _PAD, _HEIGHT = 9.0, 26.0
@@ -75,9 +77,8 @@ def shape_of(part: Part, order: Sequence[int], straight: int | None) -> Shape:
         shape = _small(part, order, straight)
     else:
         shape = _labelled(part, order, straight)
-    marks = max((width(roman(entry.mark), INSIDE_SIZE) for entry in part.entries), default=0.0)
-    if marks and shape.form in ("circle", "bar"):
-        shape = replace(shape, left=shape.left + marks + 3)
+    if shape.form in ("circle", "bar") and any(entry.mark for entry in part.entries):
+        shape = replace(shape, left=shape.left + _MARK)
     if not part.label:
         return shape
     room = max(shape.up, _NAME_ROOM)
@@ -91,7 +92,7 @@ def _small(part: Part, order: Sequence[int], straight: int | None) -> Shape:
     if count > 3 or (count == 3 and straight not in (None, order[1])):
         return _bar(order, straight, radius)
     ports = {order[0]: Port(0.0)}
-    stub = radius + (7 if part.kind == "join" else 12)
+    stub = radius + (7 if part.kind == "join" else 12) + _MARK / 2 * any(entry.mark for entry in part.entries)
     if count == 2:
         through = order[0] if straight is None else straight
         other = order[1] if through == order[0] else order[0]
