@@ -142,7 +142,7 @@ def test_a_comparison_marks_what_differs_and_says_so():
     svg = str(compare("lstm", "peephole_lstm", "gru"))
     assert faults_of_svg(svg) == []
     texts = [text.what for text in measure(svg).texts]
-    assert "i, f also read c[t-1]." in texts and "o also reads c[t]." in texts
+    assert "i, f read c[t-1] here." in texts and "o reads c[t] here." in texts
     assert "In the same place: z for f; n for g; h for c." in texts and "Without: i, o, h." in texts
     # Three gates in one cell; a gate, a product and a function in the other.
     assert svg.count('stroke="#d55e00" stroke-width="2.8" stroke-dasharray') == 6

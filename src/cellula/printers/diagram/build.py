@@ -240,7 +240,7 @@ def _operation(node: Node, operand: Node) -> Line:
             return _short(joined(roman(_SIGNS[node.op]), _bracketed(other)))
     if OPS[node.op].symbol is None and _by_default(node):
         return roman(function_name(node.op))
-    return _short(write(node, {operand: _HOLE}))
+    return _short(write(node, _named(operand)))
 
 
 def _bracketed(node: Node) -> Line:

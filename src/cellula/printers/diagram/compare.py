@@ -21,6 +21,7 @@ __all__ = ["compare_scene"]
 _ROW_WIDTH, _APART, _BELOW = 2400.0, 40.0, 24.0
 _NOTE_SIZE, _LEAST_WIDTH = 14.0, 320.0
 _MARK = COLOURS["difference"]
+_BADGE_ASIDE = {"circle": -3.0, "box": 14.0, "gate": 14.0}
 
 
 def compare_scene(drawings: Sequence[Drawing]) -> Scene:
@@ -71,9 +72,10 @@ def _marks(layout: Layout, difference: Difference) -> Iterator[Item]:
         place = outer_place(layout, number)
         yield silhouette(place, None, "#ffffff", _MARK.thick + 2.4)
         yield silhouette(place, None, _MARK.line, _MARK.thick, dashed=True)
-        shape = place.shape
-        aside = min(14.0, shape.half * 0.7) if shape.form != "circle" else 2.0
-        yield from _badge(place.x - shape.half + aside, place.y - shape.above, new=number in difference.new)
+        # On the corner of what has one, beside what is round.
+        aside = _BADGE_ASIDE.get(place.shape.form, 0.0)
+        left, top = place.x - place.shape.half + aside, place.y - place.shape.above + min(aside, 0.0)
+        yield from _badge(left, top, new=number in difference.new)
 
 
 def _badge(x: float, y: float, new: bool) -> Iterator[Item]:
@@ -118,7 +120,7 @@ def _notes(drawing: Drawing, base: Drawing, difference: Difference) -> list[str]
         readers = [name for _, number in pairs for name in drawing.parts[number].names]
         value = _value(drawing, source)
         if readers and value:
-            found.append(f"{', '.join(readers)} also read{'s' * (len(readers) == 1)} {value}.")
+            found.append(f"{', '.join(readers)} read{'s' * (len(readers) == 1)} {value} here.")
     found += [f"Without: {', '.join(difference.gone)}."] if difference.gone else []
     return found or ["No difference in what is computed."]
 
