@@ -15,6 +15,7 @@ endif
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH_READY := $(VENV)/.ready-bench
 # Tests run in parallel, one thread each: `make test JOBS=4`, `make test JOBS=0` for one process.
 JOBS ?= logical
 TESTS ?=
@@ -26,7 +27,7 @@ setup: $(READY)  ## make .venv and install Cellula with all its extras into it
 
 $(READY): pyproject.toml constraints.txt tools/install.py
 	@test -n "$(PYTHON)" || { echo "Cellula needs Python 3.11 or newer and found none on PATH. Install it, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	$(PYTHON) tools/install.py $(VENV) --extras forecast,test,dev $(if $(CUDA),--allow-cuda)
+	$(PYTHON) tools/install.py $(VENV) --extras forecast,onnx,test,dev $(if $(CUDA),--allow-cuda)
 	@touch $@
 
 demo: $(READY)  ## train a forecaster on a year of New York weather, with a picture and a report
@@ -49,8 +50,13 @@ format: $(READY)  ## let ruff put imports and layout in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)  ## measure the forecaster against its baselines on real data
+bench: $(BENCH_READY)  ## measure recurrent layers against their peers, and the forecaster against its baselines
+	$(BIN)/python benchmarks/recurrent.py
 	$(BIN)/python benchmarks/forecasting.py
+
+$(BENCH_READY): $(READY)
+	$(PYTHON) tools/install.py $(VENV) --extras forecast,onnx,test,dev,bench $(if $(CUDA),--allow-cuda)
+	@touch $@
 
 clean:  ## remove .venv, caches and build output (not runs/)
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis

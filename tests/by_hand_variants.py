@@ -53,6 +53,14 @@ def projected_lstm(x, s, p):
     return wide @ p["W_h"], {"c": new["c"], "h": wide @ p["W_h"]}
 
 
+def projected_gru(x, s, p):
+    """Cheng et al. 2018, PGRU, with the reset after the product: a wide memory goes out and back in as a linear map."""
+    r, z = (sigmoid(linear(x, s["h"], p, gate)) for gate in "rz")
+    n = tanh(x @ p["W_n"] + p["b_n"] + r * (s["h"] @ p["U_n"] + p["c_n"]))
+    m = n + z * (s["m"] - n)
+    return m @ p["W_h"], {"m": m, "h": m @ p["W_h"]}
+
+
 def layer_norm_lstm(x, s, p):
     """Ba et al. 2016, supplement, each gate normalised by itself."""
     units = s["h"].shape[-1:]
@@ -187,8 +195,8 @@ STEPS = {
     "qrnn_fo": _qrnn("fo"),
     "qrnn_ifo": _qrnn("ifo"),
     **{step.__name__: step for step in (
-        zoneout_lstm, projected_lstm, layer_norm_lstm, layer_norm_gru, irnn, leaky_rnn, echo_state, ltc, cfc, slstm,
-        mingru, minlstm, sru, lru, rg_lru)},
+        zoneout_lstm, projected_lstm, projected_gru, layer_norm_lstm, layer_norm_gru, irnn, leaky_rnn, echo_state, ltc,
+        cfc, slstm, mingru, minlstm, sru, lru, rg_lru)},
 }  # fmt: skip
 
 

@@ -62,7 +62,7 @@ def may_import_torch(module: str) -> bool:
     parts = module.split(".")
     entry = entry_of(module)
     if entry == "backends":
-        return parts[2:] == ["reference"] or parts[3:] == ["launch"]
+        return parts[2:] == ["reference"] or parts[3:4] == ["launch"]
     return entry in ORDER and ORDER.index(entry) >= ORDER.index("nn")
 
 

@@ -50,8 +50,14 @@ def run_examples(page: Path) -> doctest.TestResults:
     return doctest.DocTestRunner(optionflags=flags).run(test)
 
 
+# Pages whose examples need an extra of the package.
+NEEDS = {"onnx.md": ("onnx", "onnxruntime")}
+
+
 @by_name
 def test_examples_give_what_the_page_shows(page, tmp_path, monkeypatch):
+    for package in NEEDS.get(page.name, ()):
+        pytest.importorskip(package, reason=f"{package} is not installed: pip install 'cellula[onnx]'")
     monkeypatch.chdir(tmp_path)
     assert run_examples(page).failed == 0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parent.parent / "src"
-NAMES = "torch numpy matplotlib click pyarrow narwhals accelerate safetensors tqdm pandas"
+NAMES = "torch numpy matplotlib click pyarrow narwhals accelerate safetensors tqdm pandas onnx onnxruntime"
 HEAVY = set(NAMES.split())
 
 FORMULA_SIDE = """
@@ -36,6 +36,15 @@ def test_the_formula_side_loads_nothing_heavy(code):
 def test_the_formula_side_works_where_torch_is_not_installed(code):
     blocked = "import sys\nfor name in ('torch', 'numpy'): sys.modules[name] = None\n"
     assert loaded_after(blocked + code) <= {"torch", "numpy"}
+
+
+def test_the_onnx_graph_of_a_cell_needs_neither_torch_nor_onnx():
+    code = """
+from cellula.printers.onnx import print_onnx_of
+assert "Scan" in print_onnx_of(cellula.load_cell("mgu"), {"input": 3, "hidden": 4})
+"""
+    blocked = "import sys\nfor name in ('torch', 'onnx'): sys.modules[name] = None\nimport cellula"
+    assert loaded_after(blocked + code) <= {"torch", "onnx", "numpy"}
 
 
 def test_the_probe_sees_what_is_loaded():

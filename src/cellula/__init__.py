@@ -20,9 +20,11 @@ from cellula.plan.plan import Plan, make_plan
 from cellula.printers.formula import print_formula
 
 if TYPE_CHECKING:
+    from cellula.nn.hopfield import HopfieldMemory
     from cellula.nn.recurrent import Recurrent
     from cellula.nn.truncated import truncated
     from cellula.tasks.forecast.forecaster import Forecaster
+    from cellula.tasks.onnx_file import export_onnx, import_onnx
 
 __version__ = "0.1.0"
 
@@ -32,6 +34,7 @@ __all__ = [
     "Forecaster",
     "FormulaError",
     "Graph",
+    "HopfieldMemory",
     "Plan",
     "Recurrent",
     "RunError",
@@ -42,6 +45,8 @@ __all__ = [
     "compile",
     "diagram",
     "explain",
+    "export_onnx",
+    "import_onnx",
     "load_cell",
     "make_plan",
     "parse",
@@ -51,9 +56,12 @@ __all__ = [
 
 # Where the names that need torch come from.
 _HEAVY = {
+    "HopfieldMemory": "cellula.nn.hopfield",
     "Recurrent": "cellula.nn.recurrent",
     "truncated": "cellula.nn.truncated",
     "Forecaster": "cellula.tasks.forecast.forecaster",
+    "export_onnx": "cellula.tasks.onnx_file",
+    "import_onnx": "cellula.tasks.onnx_file",
 }
 
 

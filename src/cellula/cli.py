@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from cellula.cells.catalogue import cells, load_cell
 from cellula.errors import CellulaError, FormulaError, UsageError, missing_package
@@ -19,10 +20,9 @@ from cellula.plan.plan import make_plan
 from cellula.printers.bptt import print_bptt
 from cellula.printers.bptt_latex import print_bptt_latex
 from cellula.printers.diagram.picture import Picture, draw_cell, draw_comparison
-from cellula.printers.explain import explain_graph
+from cellula.printers.explain import explain_graph, explain_plan, print_source
 from cellula.printers.formula import print_formula
 from cellula.printers.latex import print_latex
-from cellula.printers.plan import print_plan
 from cellula.printers.summary import print_summary, summarize
 
 __all__ = ["cli", "main"]
@@ -158,7 +158,8 @@ def _size_options(command: Command) -> Command:
     )(command)
 
 
-def _summary(graph: Graph, inputs: int, hidden: int, pairs: tuple[str, ...]) -> dict[str, Any]:
+def _sizes(graph: Graph, inputs: int, hidden: int, pairs: tuple[str, ...]) -> tuple[dict[str, int], dict[str, float]]:
+    """The sizes and the settings of a cell that the options say."""
     given = _settings(pairs)
     unknown = [
         name for name in given if name not in (*graph.extra_sizes, *(setting.name for setting in graph.settings))
@@ -168,17 +169,34 @@ def _summary(graph: Graph, inputs: int, hidden: int, pairs: tuple[str, ...]) -> 
     sizes = {name: int(given[name]) for name in graph.extra_sizes if name in given}
     # A formula's own sizes show as large as the hidden one until they are given.
     own = dict.fromkeys(graph.extra_sizes, hidden)
-    return summarize(graph, {"input": inputs, "hidden": hidden, **own, **sizes})
+    settings = {name: given[name] for name in given if name not in sizes}
+    return {"input": inputs, "hidden": hidden, **own, **sizes}, settings
+
+
+def _summary(graph: Graph, inputs: int, hidden: int, pairs: tuple[str, ...]) -> dict[str, Any]:
+    return summarize(graph, _sizes(graph, inputs, hidden, pairs)[0])
+
+
+def _onnx_text(graph: Graph, sizes: dict[str, int], settings: dict[str, float]) -> str:
+    # Only this form needs numpy.
+    from cellula.printers.onnx import print_onnx_of
+
+    return print_onnx_of(graph, sizes, settings)
 
 
 # What `cellula show --as` can show, from the graph.
 _FORMS: dict[str, Callable[[Graph], str]] = {
     "formula": print_formula,
     "latex": print_latex,
-    "plan": lambda graph: print_plan(make_plan(graph)),
     "bptt": lambda graph: print_bptt(make_backward(make_plan(graph))),
     "bptt-latex": lambda graph: print_bptt_latex(make_backward(make_plan(graph))),
+    "c": print_source,
     "all": explain_graph,
+}
+# What it can show with numbers for the sizes.
+_SIZED_FORMS: dict[str, Callable[[Graph, dict[str, int], dict[str, float]], str]] = {
+    "plan": lambda graph, sizes, _: explain_plan(graph, sizes),
+    "onnx": _onnx_text,
 }
 
 
@@ -186,6 +204,8 @@ _FORMS: dict[str, Callable[[Graph], str]] = {
     epilog=_examples(
         "cellula show lstm",
         "cellula show lstm --as bptt",
+        "cellula show lstm --as plan --input 32 --hidden 128",
+        "cellula show gru --as c --whole",
         "cellula show lstm --as diagram --output lstm.svg",
         "cellula show gru --as diagram --steps 3 --output gru.png",
         "cellula show my.cell --input 3 --hidden 32",
@@ -193,9 +213,15 @@ _FORMS: dict[str, Callable[[Graph], str]] = {
     )
 )
 @click.argument("cell", metavar="CELL_OR_FILE")
-@click.option("--as", "form", type=click.Choice([*_FORMS, "diagram"]), help="One stage only, or all of them in order.")
+@click.option(
+    "--as",
+    "form",
+    type=click.Choice([*_FORMS, *_SIZED_FORMS, "diagram"]),
+    help="One stage only, or all of them in order.",
+)
 @click.option("--output", type=click.Path(path_type=Path), help="Write a file; a diagram is a .svg or a .png file.")
 @click.option("--steps", type=click.IntRange(1, 12), help="Cells of a diagram, chained over time.  [default: 1]")
+@click.option("--whole", is_flag=True, help="Of the C: with the mathematics and the runtime that all cells share.")
 @_size_options
 @_output_options
 def show(
@@ -203,6 +229,7 @@ def show(
     form: str | None,
     output: Path | None,
     steps: int | None,
+    whole: bool,
     inputs: int,
     hidden: int,
     pairs: tuple[str, ...],
@@ -214,17 +241,22 @@ def show(
     CELL.svg where it would only fill the terminal.
     """
     graph = load_cell(cell)
+    if whole and form != "c":
+        raise UsageError("--whole belongs to the generated C; write --as c --whole")
     if steps is not None and form != "diagram":
         raise UsageError("--steps belongs to a diagram; write --as diagram")
     if form == "diagram":
         _give_picture(draw_cell(graph, steps or 1), graph.name, output, as_json)
         return
-    if form is not None:
-        text = _FORMS[form](graph).rstrip("\n")
-        text = json.dumps({"name": graph.name, form: text}) if as_json else text
-    else:
+    if form is None:
         summary = _summary(graph, inputs, hidden, pairs)
         text = json.dumps(summary, indent=2) if as_json else print_summary(summary)
+    else:
+        if form in _SIZED_FORMS:
+            text = _SIZED_FORMS[form](graph, *_sizes(graph, inputs, hidden, pairs))
+        else:
+            text = print_source(graph, whole) if whole else _FORMS[form](graph)
+        text = json.dumps({"name": graph.name, form: text}) if as_json else text.rstrip("\n")
     if output is None:
         click.echo(text)
     else:
@@ -259,15 +291,15 @@ def _to_a_terminal() -> bool:
         "cellula compare lstm my.cell --output mine.png",
     )
 )
-@click.argument("cells", metavar="CELL_OR_FILE...", nargs=-1, required=True)
+@click.argument("names", metavar="CELL_OR_FILE...", nargs=-1, required=True)
 @click.option("--output", type=click.Path(path_type=Path), help="The .svg or .png file to write.")
 @_output_options
-def compare(cells: tuple[str, ...], output: Path | None, as_json: bool) -> None:
+def compare(names: tuple[str, ...], output: Path | None, as_json: bool) -> None:
     """Draw several cells side by side, with a mark on what differs from the first one.
 
     Without --output the picture goes where `show --as diagram` sends it.
     """
-    graphs = [load_cell(cell) for cell in cells]
+    graphs = [load_cell(name) for name in names]
     _give_picture(draw_comparison(graphs), "-".join(graph.name for graph in graphs), output, as_json)
 
 
@@ -445,3 +477,83 @@ def backtest(run: Path, data: Path | None, as_json: bool) -> None:
     found = backtest_run(run, data)
     record = {name: value for name, value in found.to_dict().items() if name != "examples"}
     click.echo(json.dumps(record) if as_json else str(found))
+
+
+# Options of `cellula export` that say how a bare cell becomes a module; a run knows that itself.
+_MODULE_OPTIONS = ("inputs", "hidden", "pairs", "layers", "bidirectional", "batch_first", "seed")
+
+
+@cli.command(
+    epilog=_examples(
+        "cellula export runs/demo",
+        "cellula export lstm --input 3 --hidden 16 --output lstm.onnx",
+        "cellula export my.cell --streaming --set leak=0.2",
+    )
+)
+@click.argument("source", metavar="RUN_OR_CELL")
+@click.option("--format", "form", type=click.Choice(["onnx"]), default="onnx", show_default=True, help="What to write.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="The file.  [default: model.onnx in the run, CELL.onnx]"
+)
+@click.option("--streaming", is_flag=True, help="A single step, states in and out.")
+@click.option("--states", is_flag=True, help="The states at the start are inputs too.")
+@click.option("--lengths", is_flag=True, help="The steps of every row are an input.")
+@click.option("--layers", default=1, show_default=True, type=click.IntRange(1), help="Layers, of a bare cell.")
+@click.option("--bidirectional", is_flag=True, help="Also run from the end, of a bare cell.")
+@click.option("--batch-first", is_flag=True, help="Batch before time, of a bare cell.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the weights of a bare cell.")
+@_size_options
+@_output_options
+def export(source: str, form: str, output: Path | None, as_json: bool, **given: Any) -> None:
+    """Write a trained RUN, or a bare cell with fresh weights, as a file for other runtimes.
+
+    A run becomes its whole network: rows in the data's own units in, forecast and bounds out.
+    """
+    from cellula.tasks.onnx_file import onnx_model, write_onnx
+
+    options = {name: given[name] for name in ("streaming", "states", "lengths")}
+    is_run = source not in cells() and (Path(source).is_dir() or source.endswith(".safetensors"))
+    if is_run:
+        _refuse_module_options(source)
+    model = onnx_model(source if is_run else _bare_module(source, given), **options)
+    path = output or _export_path(source, is_run)
+    write_onnx(model, path)
+    if as_json:
+        click.echo(json.dumps({"file": str(path), **model.ports()}))
+        return
+    click.echo(f"wrote {path}")
+    for label, ports in model.ports().items():
+        for port in ports:
+            click.echo(f"  {label[:-1]:<8}{port['name']:<12}{port['type']} {port['shape']}")
+    if not is_run:
+        click.echo("note: its weights are fresh, not trained; export a run, or a module from Python, for trained ones")
+
+
+def _refuse_module_options(source: str) -> None:
+    context = click.get_current_context()
+    for option in context.command.params:
+        name = option.name or ""
+        if name in _MODULE_OPTIONS and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise UsageError(
+                f"{option.opts[0]} is for a bare cell; {source} is a run, which has its sizes: leave it out"
+            )
+
+
+def _bare_module(cell: str, given: dict[str, Any]) -> Any:
+    """A module of a cell with fresh weights."""
+    import torch
+
+    from cellula.nn import Recurrent
+
+    torch.manual_seed(given["seed"])
+    names = {"layers": "num_layers", "bidirectional": "bidirectional", "batch_first": "batch_first"}
+    options: dict[str, Any] = {name: given[option] for option, name in names.items()}
+    options |= _settings(given["pairs"])
+    return Recurrent(load_cell(cell), given["inputs"], given["hidden"], **options)
+
+
+def _export_path(source: str, is_run: bool) -> Path:
+    path = Path(source)
+    if is_run:
+        return path / "model.onnx" if path.is_dir() else path.with_suffix(".onnx")
+    return Path(f"{load_cell(source).name}.onnx")

@@ -16,6 +16,7 @@ __all__ = [
     "Note",
     "Problem",
     "RunError",
+    "ShapeError",
     "Source",
     "Span",
     "UsageError",
@@ -39,6 +40,10 @@ class UsageError(CellulaError, ValueError):
     """An argument that is out of range or does not fit the others."""
 
 
+class ShapeError(UsageError, RuntimeError):
+    """A tensor that does not fit a layer of torch.nn or its drop-in; torch raises a RuntimeError there."""
+
+
 class MissingPackageError(CellulaError, ImportError):
     """A package that is needed here is not installed."""
 
@@ -48,6 +53,8 @@ _BROUGHT_BY: dict[str, str] = {
     "accelerate": "cellula[forecast]",
     "matplotlib": "cellula[forecast]",
     "narwhals": "cellula[forecast]",
+    "onnx": "cellula[onnx]",
+    "onnxruntime": "cellula[onnx]",
     "pyarrow": "cellula[forecast]",
     "tqdm": "cellula[forecast]",
     "numpy": "cellula",

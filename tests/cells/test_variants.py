@@ -30,6 +30,7 @@ WRONG = {
     "recurrent_dropout_lstm": ("i[t] * dropout(g[t], rate)", "i[t] * dropout(g[t], rate) * (1 - rate)"),
     "variational_dropout_lstm": ("g[t] = tanh(", "g[t] = sigmoid("),
     "projected_lstm": ("m[t] @ W_h", "tanh(m[t] @ W_h)"),
+    "projected_gru": ("z[t] * m[t-1]", "z[t] * m[t-1] * r[t]"),
     "irnn": ("relu(", "tanh("),
     "leaky_rnn": ("(1 - tau[t]) * tanh(", "tanh("),
     "echo_state": ("leak * a[t]", "a[t]"),
@@ -154,6 +155,21 @@ def test_the_projected_lstm_is_that_of_torch():
         return output[0], {"h": h[0], "c": c[0]}
 
     compare("projected_lstm", step)
+
+
+def test_the_projected_gru_with_the_identity_is_the_gru_of_torch():
+    def step(x, s, p):
+        gru = nn.GRUCell(INPUT, 2, dtype=DOUBLE)
+        weights = {"weight_ih": torch.cat([p[f"W_{k}"].T for k in "rzn"])}
+        weights |= {"weight_hh": torch.cat([p[f"U_{k}"].T for k in "rzn"])}
+        weights |= {"bias_ih": torch.cat([p[f"b_{k}"] for k in "rzn"])}
+        weights |= {"bias_hh": torch.cat([torch.zeros(4, dtype=DOUBLE), p["c_n"]])}
+        h = torch.func.functional_call(gru, weights, (x, s["h"]))
+        return h, {"h": h}
+
+    text = load_cell("projected_gru").source.text
+    text = text.replace("m[t] @ W_h", "m[t] + 0 * (m[t] @ W_h)").replace("m[t-1]", "h[t-1]")
+    compare(text, step, hidden=2)
 
 
 def test_time_that_does_not_pass_changes_nothing_in_the_ltc():

@@ -171,7 +171,12 @@ def test_the_equations_of_the_lstm_are_those_of_the_textbooks():
     assert [line for line in wanted if line not in lines] == []
 
 
+# The input reaches nothing but thresholds, whose gradient is 0 everywhere.
+WITHOUT_GRADIENT = {"hopfield", "hopfield_asynchronous"}
+
+
 @pytest.mark.parametrize("name", cells())
 def test_every_cell_prints(name):
     text = print_bptt(make_backward(make_plan(load_cell(name))))
-    assert "dx[t]" in text and "<" not in text.replace(" < ", "").replace(" <= ", "")
+    assert ("dx[t]" in text) == (name not in WITHOUT_GRADIENT)
+    assert "<" not in text.replace(" < ", "").replace(" <= ", "")

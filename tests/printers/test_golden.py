@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from cellula import diagram, explain, load_cell, make_plan
-from cellula.plan.backward import make_backward
-from cellula.printers.bptt_latex import print_bptt_latex
+from cellula import diagram, explain, load_cell
 from cellula.printers.latex import print_latex
+from cellula.printers.onnx import print_onnx_of
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CELLS = ("mlp", "gru", "lstm", "peephole_lstm", "slstm")
+SIZES = {"input": 3, "hidden": 8}
 PRINTERS = {
     "explain.txt": explain,
     "tex": lambda name: print_latex(load_cell(name)),
-    "bptt.tex": lambda name: print_bptt_latex(make_backward(make_plan(load_cell(name)))),
     "svg": lambda name: str(diagram(name)).rstrip("\n"),
+    "onnx.txt": lambda name: print_onnx_of(load_cell(name), SIZES),
 }
 
 

@@ -1,13 +1,9 @@
 """LaTeX of formulas: as papers print them, and readable by an independent parser."""
 
-import re
-
 import pytest
 from hypothesis import given, settings
 
-from cellula import build, cells, load_cell, make_plan
-from cellula.plan.backward import make_backward
-from cellula.printers.bptt_latex import print_bptt_latex
+from cellula import build, cells, load_cell
 from cellula.printers.latex import latex_expression, print_latex
 from strategies import formulas
 
@@ -52,45 +48,10 @@ def test_every_cell_can_be_read(name):
     readable(print_latex(load_cell(name)))
 
 
-READ = "lstm slstm qrnn_fo zoneout_lstm recurrent_dropout_lstm gru_torch ind_rnn antisymmetric_rnn co_rnn mlp".split()
-
-
-def bptt(graph):
-    return print_bptt_latex(make_backward(make_plan(graph)))
-
-
-@pytest.mark.parametrize("name", cells())
-def test_the_way_back_of_every_cell_can_be_read(name):
-    text = bptt(load_cell(name))
-    blocks = re.findall(r"\\begin\{align\*\}\n.*?\\end\{align\*\}", text, re.DOTALL)
-    assert len(blocks) == 3
-    # Reading takes a while; these cells have all there is: masks, lags, diagonals, norms, transposed matrices.
-    for block in blocks if name in READ else ():
-        readable(block)
-    # Every weight has its gradient, and no name of the text form is left.
-    assert text.count(r"\frac{\partial L}{\partial") == len(load_cell(name).parameters)
-    assert "carry" not in text and "dloss" not in text
-
-
-def test_the_way_back_as_papers_print_it():
-    text = bptt(
-        build("h[t] = tanh(x[t] @ W + (h[t-1] * s) @ U)\nu = diagonal()\ny[t] = dropout(h[t] @ u, 0.5) - h[t-2]")
-    )
-    assert r"\delta y_t &= \frac{\partial L_t}{\partial y_t} \\" in text
-    assert r"\delta h_t &= \delta^{+} h_t + (\delta y_t \odot \mathrm{mask}^{(0)}_t) u^{\top} \\" in text
-    assert (
-        r"\frac{\partial L}{\partial U} &= \sum_t \left(h_{t-1} \odot s\right)^{\top} \delta h^{(\mathrm{in})}_t"
-        in text
-    )
-    assert r"\delta^{+} h^{(\mathrm{lag2})}_{t-1} &= -\delta y_t" in text
-    assert r"\sum_t h_t \odot \left(\delta y_t \odot \mathrm{mask}^{(0)}_t\right)" in text
-
-
 @settings(max_examples=60)
 @given(formulas())
 def test_random_formulas_can_be_read(text):
     readable(print_latex(build(text)))
-    print_bptt_latex(make_backward(make_plan(build(text))))
 
 
 def test_the_parser_refuses_what_is_no_latex():

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
+from cellula.backends.operator.launch import register, run_as_operator
 from cellula.graph.node import Constant, Input, Node, Parameter, Setting, State
 from cellula.graph.ops import OPS
 from cellula.plan.expand import define
 from cellula.plan.plan import Mask, Plan, make_plan
 
-__all__ = ["ReferenceProgram", "Result"]
+__all__ = ["ReferenceProgram", "Result", "draw_masks"]
 
 Registers = dict[Node, Tensor]
 
@@ -132,6 +136,8 @@ class ReferenceProgram:
         plan: what runs when.
     """
 
+    name = "reference"
+
     def __init__(self, plan: Plan) -> None:
         # Every op that torch does not spell is planned as its definition: within a loop its parts have their own place.
         self.plan = plan = make_plan(plan.graph, SPELLING)
@@ -144,6 +150,7 @@ class ReferenceProgram:
         early |= {mask.node for mask in plan.masks if mask.leaf.draw.per == "step"}
         taken = {child for node in plan.loop for child in node.inputs} | {node for _, node in plan.updates}
         self.taken = [node for node in early if node in taken]
+        self.signature = register(self)
 
     def __call__(
         self,
@@ -156,6 +163,10 @@ class ReferenceProgram:
         alive: Tensor | None = None,
         training: bool = False,
         record: Sequence[str] = (),
+        masks: Sequence[Tensor] = (),
+        every: int = 0,
+        reset: Tensor | None = None,
+        initial: Mapping[str, Tensor] | None = None,
     ) -> Result:
         """Run all steps.
 
@@ -168,18 +179,69 @@ class ReferenceProgram:
             alive: which rows still run at which step [T, B, 1]; one that has ended keeps its state and puts out zeros.
             training: whether dropout and zoneout draw.
             record: names of nodes to return.
+            reset: before which step of a row its state is set back [T, B, 1].
+            initial: slot -> the value that it is set back to [B, H]; needed with `reset`.
+            masks: the random masks in the order of the plan, if they have been drawn before.
+            every: keep the states of every so many steps only, and compute the steps between again in the walk back;
+                0: keep all. Where nodes are recorded all are kept.
         """
+        options = {"alive": alive, "training": training, "record": record, "reset": reset, "initial": initial}
+        if torch.compiler.is_compiling():
+            return Result(*run_as_operator(self.signature, x, state, parameters, settings, sizes, **options))
+        if every and every < x.shape[0] and torch.is_grad_enabled() and not record:
+            return self._in_segments(x, state, parameters, settings, sizes, masks, every, options)
+        return self.run(x, state, parameters, settings, sizes, masks=masks, **options)
+
+    def run(
+        self, x: Tensor, state: Mapping[str, Tensor], parameters: Mapping[str, Tensor],
+        settings: Mapping[str, float | Tensor], sizes: Mapping[str, int], *, alive: Tensor | None, training: bool,
+        record: Sequence[str], reset: Tensor | None, initial: Mapping[str, Tensor] | None,
+        masks: Sequence[Tensor] = (),
+    ) -> Result:  # fmt: skip
+        """The call itself, also where torch.compile is at work around it."""
         plan, names = self.plan, (self.plan.graph.output, *record)
         registers = self._leaves(x, parameters, settings)
-        registers |= {mask.node: _draw(mask, registers, x, sizes, training) for mask in plan.masks}
+        if masks:
+            registers |= {mask.node: drawn for mask, drawn in zip(plan.masks, masks, strict=True)}
+        elif training:
+            registers |= draw_masks(plan, x, settings, sizes)
+        else:
+            registers |= {mask.node: _mean(mask, registers) for mask in plan.masks}
         for node in (*plan.once, *plan.before):
             registers[node] = compute(node, registers, sizes)
         kept = self._kept(names)
-        registers, state = self._loop(registers, x, dict(state), sizes, alive, kept)
+        again = None if reset is None or initial is None else (reset if alive is None else reset & alive, initial)
+        registers, state = self._loop(registers, x, dict(state), sizes, alive, kept, again)
         for node in plan.after:
             registers[node] = compute(node, registers, sizes)
         values = [self._whole(registers[self.equations[name]], x, name, sizes, alive) for name in names]
         return Result(values[0], state, dict(zip(record, values[1:], strict=True)))
+
+    def _in_segments(
+        self, x: Tensor, state: Mapping[str, Tensor], parameters: Mapping[str, Tensor],
+        settings: Mapping[str, float | Tensor], sizes: Mapping[str, int], masks: Sequence[Tensor], every: int,
+        options: Mapping[str, Any],
+    ) -> Result:  # fmt: skip
+        if options["training"] and self.plan.masks and not masks:
+            # A mask for the whole sequence must be the same in all segments.
+            masks = tuple(draw_masks(self.plan, x, settings, sizes).values())
+        outputs = []
+        for start in range(0, x.shape[0], every):
+            end = min(start + every, x.shape[0])
+            part = [
+                drawn[start:end] if mask.leaf.draw.per == "step" else drawn
+                for mask, drawn in zip(self.plan.masks, masks, strict=False)
+            ]
+            alive, reset = (None if mask is None else mask[start:end] for mask in (options["alive"], options["reset"]))
+            alive, reset = (None if mask is None else mask[start:end] for mask in (options["alive"], options["reset"]))
+            result = checkpoint(
+                self.run, x[start:end], state, parameters, settings, sizes, use_reentrant=False, masks=part,
+                **{**options, "alive": alive, "reset": reset},
+            )  # fmt: skip
+            assert isinstance(result, Result)
+            outputs.append(result.output)
+            state = result.state
+        return Result(torch.cat(outputs), dict(state), {})
 
     def _leaves(self, x: Tensor, parameters: Mapping[str, Tensor], settings: Mapping[str, float | Tensor]) -> Registers:
         registers: Registers = {}
@@ -203,7 +265,7 @@ class ReferenceProgram:
 
     def _loop(
         self, registers: Registers, x: Tensor, state: dict[str, Tensor], sizes: Mapping[str, int],
-        alive: Tensor | None, kept: list[Node],
+        alive: Tensor | None, kept: list[Node], again: tuple[Tensor, Mapping[str, Tensor]] | None,
     ) -> tuple[Registers, dict[str, Tensor]]:  # fmt: skip
         plan = self.plan
         states = [(leaf, leaf.attribute.slot) for leaf in self.leaves if isinstance(leaf.attribute, State)]
@@ -211,6 +273,8 @@ class ReferenceProgram:
         series: dict[Node, list[Tensor]] = {node: [] for node in kept}
         step = dict(registers)
         for t in range(x.shape[0]) if plan.updates else ():
+            if again is not None:
+                state = {slot: torch.where(again[0][t], again[1][slot], value) for slot, value in state.items()}
             step.update((leaf, state[slot]) for leaf, slot in states)
             step.update((node, values[t]) for node, values in taken)
             for node in plan.loop:
@@ -235,11 +299,23 @@ def _steps(value: Tensor, x: Tensor) -> Tensor:
     return value.expand(x.shape[0], *value.shape[-2:] if value.ndim > 1 else value.shape)
 
 
-def _draw(mask: Mask, registers: Registers, x: Tensor, sizes: Mapping[str, int], training: bool) -> Tensor:
-    """A random mask for all steps [T, B, H] or one for the sequence [B, H]; its mean when not training."""
-    draw, rate = mask.leaf.draw, registers[mask.rate]
-    if not training:
-        return torch.ones_like(rate) if draw.inverted else rate
+def _mean(mask: Mask, registers: Registers) -> Tensor:
+    """What stands for a mask when not training."""
+    rate = registers[mask.rate]
+    return torch.ones_like(rate) if mask.leaf.draw.inverted else rate
+
+
+def draw_masks(
+    plan: Plan, x: Tensor, settings: Mapping[str, float | Tensor], sizes: Mapping[str, int]
+) -> dict[Node, Tensor]:
+    """Draw the random masks of a plan: for all steps [T, B, H], or one for the sequence [B, H]."""
+    return {mask.node: _draw(mask, x, settings, sizes) for mask in plan.masks}
+
+
+def _draw(mask: Mask, x: Tensor, settings: Mapping[str, float | Tensor], sizes: Mapping[str, int]) -> Tensor:
+    draw, what = mask.leaf.draw, mask.rate.attribute
+    assert isinstance(what, Setting | Constant)
+    rate = what.value if isinstance(what, Constant) else settings[what.name]
     units = 1 if mask.leaf.size is None else sizes[mask.leaf.size]
     shape = (*x.shape[:2], units) if draw.per == "step" else (x.shape[1], units)
     hit = torch.rand(shape, dtype=x.dtype, device=x.device) < rate

@@ -12,7 +12,7 @@ __all__ = ["explain"]
 
 
 def explain(cell: str | Path | Graph) -> str:
-    """Every stage of a cell in order: formula, meaning, what runs when, backpropagation through time.
+    """Every stage of a cell in order: formula, meaning, what runs when, backpropagation through time, kernels.
 
     Args:
         cell: a name of the zoo, the path of a `.cell` file, the text of a formula, or a graph.

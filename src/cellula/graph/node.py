@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from cellula.graph.ops import OPS, Draw
 
 __all__ = [
-    "Constant", "DrawMask", "Init", "Input", "Node", "Parameter", "Setting", "Size", "State",
-    "apply", "constant", "equation", "leaf", "matmul", "transposed", "walk",
+    "Constant", "DrawMask", "Extent", "Init", "Input", "Node", "Parameter", "Setting", "Size", "State",
+    "accumulate", "apply", "constant", "equation", "leaf", "matmul", "rebuilt", "transposed", "walk",
 ]  # fmt: skip
 
 # The name of a size (`"hidden"`), or None for a single number per sequence.
@@ -110,6 +110,13 @@ class DrawMask:
 
 
 @dataclass(frozen=True)
+class Extent:
+    """Stands for any value of a size where only its number of units matters."""
+
+    size: Size
+
+
+@dataclass(frozen=True)
 class Adjoint:
     """A gradient of the loss that a backward step is given.
 
@@ -124,7 +131,7 @@ class Adjoint:
     size: Size
 
 
-Leaf = Input | State | Parameter | Setting | Constant | DrawMask | Adjoint
+Leaf = Input | State | Parameter | Setting | Constant | DrawMask | Extent | Adjoint
 
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True, weakref_slot=True)
@@ -132,7 +139,8 @@ class Node:
     """One value of the graph. Made by `leaf`, `apply`, `matmul` and `equation` only.
 
     Args:
-        op: a row of the op table, `"matmul"`, `"equation"` (a named value), or `"leaf"`.
+        op: a row of the op table, `"matmul"`, `"transposed"`, `"accumulate"` (several products added up in one pass),
+            `"equation"` (a named value), or `"leaf"`.
         inputs: what it is computed from.
         attribute: the leaf, the equation's name, or the number of a random draw.
         size: how many units it has.
@@ -199,6 +207,11 @@ def transposed(value: Node, matrix: Node) -> Node:
     return _intern("transposed", (value, matrix), None, parameter.sizes[0])
 
 
+def accumulate(products: tuple[Node, ...]) -> Node:
+    """The sum of products of one size, added up in one pass in this order."""
+    return _intern("accumulate", products, None, products[0].size)
+
+
 def apply(op: str, inputs: tuple[Node, ...], draw: int | None = None) -> Node:
     """An op of the table on these inputs; missing arguments take their defaults.
 
@@ -209,6 +222,19 @@ def apply(op: str, inputs: tuple[Node, ...], draw: int | None = None) -> Node:
     defaults = tuple(constant(argument.default or 0.0) for argument in row.arguments[len(inputs) :])
     inputs = inputs + defaults
     return _intern(op, inputs, draw, _result_size(op, inputs))
+
+
+def rebuilt(node: Node, inputs: tuple[Node, ...]) -> Node:
+    """The same node of other inputs."""
+    if node.op == "leaf" or inputs == node.inputs:
+        return node
+    if node.op == "equation":
+        return equation(str(node.attribute), inputs[0], node.size)
+    if node.op in ("matmul", "transposed"):
+        return matmul(*inputs) if node.op == "matmul" else transposed(*inputs)
+    if node.op == "accumulate":
+        return accumulate(inputs)
+    return apply(node.op, inputs, None if node.attribute is None else int(str(node.attribute)))
 
 
 def _result_size(op: str, inputs: tuple[Node, ...]) -> Size:

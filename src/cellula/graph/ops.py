@@ -172,7 +172,7 @@ _ACTIVATIONS = (
         definition="0.5 + 0.5 * tanh(0.5 * a)",
         range=_UNIT,
     ),
-    Op("relu", "a, but not below 0", (_A,), ("dy * (a > 0)",), definition="max(a, 0)", range=_NON_NEGATIVE),
+    Op("relu", "a, but not below 0", (_A,), ("dy * (y > 0)",), definition="max(a, 0)", range=_NON_NEGATIVE),
     Op(
         "leaky_relu",
         "a, times slope where negative",

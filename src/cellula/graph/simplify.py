@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from cellula.graph.node import Constant, Node, apply, constant
+from cellula.graph.ops import OPS
 
 __all__ = ["simplified"]
 
@@ -76,6 +78,19 @@ _RULES: dict[str, Callable[[Node], Node | None]] = {
 }
 
 
+def _folded(node: Node) -> Node | None:
+    """Arithmetic of numbers is done at once."""
+    numbers = [_value(child) for child in node.inputs]
+    row = OPS.get(node.op)
+    if not numbers or None in numbers or row is None or row.symbol is None or row.value is None:
+        return None
+    try:
+        result = row.value(*numbers)
+    except (ArithmeticError, ValueError):
+        return None
+    return constant(result) if isinstance(result, float) and math.isfinite(result) else None
+
+
 def simplified(node: Node) -> Node:
     """The same value with less to compute; only the node itself is looked at, its inputs are taken as they are.
 
@@ -83,7 +98,7 @@ def simplified(node: Node) -> Node:
     """
     while True:
         rule = _RULES.get(node.op)
-        found = None if rule is None else rule(node)
+        found = _folded(node) if rule is None else _folded(node) or rule(node)
         if found is None or found is node:
             return node
         node = found

@@ -3,22 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from cellula.backends.reference import ReferenceProgram, Result
+from cellula.backends.auto import AutoProgram
+from cellula.backends.c.launch.program import CProgram
+from cellula.backends.c.launch.stepper import Stepper
+from cellula.backends.reference import Result
 from cellula.nn.initialize import initialize
+from cellula.nn.masks import backward_resets, reversed_rows
 
-__all__ = ["Direction", "run_backward", "run_forward"]
+if TYPE_CHECKING:
+    from cellula.backends import Program
+
+__all__ = ["Borrowed", "Direction", "run_backward", "run_forward"]
+
+
+class Borrowed:
+    """One layer in one direction whose parameters belong to another module: what a run needs of a `Direction`."""
+
+    __slots__ = ("all_sizes", "parameters", "program", "state_sizes", "training")
+
+    def __init__(
+        self, program: Program, parameters: dict[str, Tensor], sizes: dict[str, int],
+        state_sizes: dict[str, int], training: bool,
+    ) -> None:  # fmt: skip
+        self.program, self.parameters, self.all_sizes = program, parameters, sizes
+        self.state_sizes, self.training = state_sizes, training
+
+    def tensors(self) -> dict[str, Tensor]:
+        return self.parameters
+
+    def start(self, x: Tensor) -> dict[str, Tensor]:
+        """Zero for the rows of x."""
+        return {name: x.new_zeros(x.shape[-2], size) for name, size in self.state_sizes.items()}
 
 
 class Direction(nn.Module):
     """The parameters of one layer in one direction."""
 
     def __init__(
-        self, program: ReferenceProgram, sizes: Mapping[str, int], learned: bool, device: Any, dtype: torch.dtype | None
+        self, program: Program, sizes: Mapping[str, int], learned: bool, device: Any, dtype: torch.dtype | None
     ) -> None:
         super().__init__()
         graph = program.plan.graph
@@ -50,20 +77,32 @@ class Direction(nn.Module):
             nn.init.zeros_(tensor)
 
     def tensors(self) -> dict[str, Tensor]:
-        return {name: getattr(self, attribute) for name, attribute in self.attributes.items()}
+        # Module attributes are looked up slowly; a parametrized one is a property, and no entry of this dictionary.
+        own = self._parameters
+        found = ((name, attribute, own.get(attribute)) for name, attribute in self.attributes.items())
+        return {name: getattr(self, attribute) if value is None else value for name, attribute, value in found}
 
     def start(self, x: Tensor) -> dict[str, Tensor]:
         """The initial state for the rows of x."""
+        batch = x.shape[-2]
         if self.initial:
-            return {name: self.initial[f"{name}_0"].expand(x.shape[1], -1) for name in self.state_sizes}
-        return {name: x.new_zeros(x.shape[1], size) for name, size in self.state_sizes.items()}
+            return {name: self.initial[f"{name}_0"].expand(batch, -1) for name in self.state_sizes}
+        return {name: x.new_zeros(batch, size) for name, size in self.state_sizes.items()}
+
+
+    def stepper(self, settings: Mapping[str, float]) -> Stepper | None:
+        """What runs single steps quickly; None where only the reference is to run."""
+        program = self.program.c if isinstance(self.program, AutoProgram) and not self.program.broken else self.program
+        if not isinstance(program, CProgram):
+            return None
+        return Stepper(program, self.all_sizes, settings, self.attributes)
 
 
 def run_forward(
-    layer: nn.Module, x: Tensor, start: dict[str, Tensor], settings: Mapping[str, float], alive: Tensor | None,
-    record: tuple[str, ...],
+    layer: nn.Module | Borrowed, x: Tensor, start: dict[str, Tensor], settings: Mapping[str, float],
+    alive: Tensor | None, record: tuple[str, ...], reset: Tensor | None = None, every: int = 0,
 ) -> Result:  # fmt: skip
-    assert isinstance(layer, Direction)
+    assert isinstance(layer, Direction | Borrowed)
     if alive is not None:
         # What lies behind the end may hold anything, NaN too, and must not reach a product. The row's first step stands
         # for it: where a formula divides or takes a logarithm, 0 would make gradients NaN.
@@ -78,24 +117,19 @@ def run_forward(
         alive=alive,
         training=layer.training,
         record=record,
+        every=every,
+        reset=reset,
+        initial=None if reset is None else layer.start(x),
     )
 
 
 def run_backward(
-    layer: nn.Module, x: Tensor, start: dict[str, Tensor], settings: Mapping[str, float], alive: Tensor | None,
-    record: tuple[str, ...],
+    layer: nn.Module | Borrowed, x: Tensor, start: dict[str, Tensor], settings: Mapping[str, float],
+    alive: Tensor | None, record: tuple[str, ...], reset: Tensor | None = None, every: int = 0,
 ) -> Result:  # fmt: skip
     """Run from every row's last step to its first; results are in the order of the input."""
-    result = run_forward(layer, _reversed(x, alive), start, settings, alive, record)
-    recorded = {name: _reversed(value, alive) for name, value in result.recorded.items()}
-    return Result(_reversed(result.output, alive), result.state, recorded)
-
-
-def _reversed(x: Tensor, alive: Tensor | None) -> Tensor:
-    """Each row back to front, within its own length."""
-    if alive is None:
-        return x.flip(0)
-    steps = torch.arange(x.shape[0], device=x.device)[:, None]
-    last = alive.sum(0).transpose(0, 1) - 1  # [1, B]
-    order = torch.where(steps <= last, last - steps, steps)  # [T, B]
-    return x.gather(0, order.unsqueeze(-1).expand_as(x))
+    if reset is not None:
+        reset = reversed_rows(backward_resets(reset, alive), alive)
+    result = run_forward(layer, reversed_rows(x, alive), start, settings, alive, record, reset, every)
+    recorded = {name: reversed_rows(value, alive) for name, value in result.recorded.items()}
+    return Result(reversed_rows(result.output, alive), result.state, recorded)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import namedtuple
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from cellula.backends import compile
+from cellula.backends.auto import AutoProgram
+from cellula.backends.c.launch.stepper import can_step
 from cellula.backends.reference import Result
 from cellula.cells.catalogue import cells, load_cell
 from cellula.errors import UsageError
@@ -22,6 +23,7 @@ from cellula.graph.names import nearest
 from cellula.graph.node import Setting
 from cellula.graph.ops import OPS
 from cellula.nn.direction import Direction, run_backward, run_forward
+from cellula.nn.masks import alive_mask, reset_mask
 from cellula.plan.plan import make_plan
 from cellula.printers.formula import print_formula
 
@@ -30,13 +32,18 @@ __all__ = ["Recurrent"]
 INITIAL_STATES = ("zero", "learned")
 
 
-@cache
+# A table, since torch.compile looks through functools.cache, and cannot make a class.
+_STATE_TYPES: dict[tuple[str, tuple[str, ...]], type] = {}
+
+
 def _state_type(name: str, fields: tuple[str, ...]) -> type:
     """The named tuple of a cell's state; torch's pytrees know named tuples, so vmap and compile do too."""
-    made = namedtuple("State", fields)
-    made.__doc__ = f"The state of {name}: {', '.join(fields) or 'nothing'}; each [L*D, B, H]."
-    made.__reduce__ = lambda self: (_restore_state, (name, fields, tuple(self)))
-    return made
+    if (name, fields) not in _STATE_TYPES:
+        made = namedtuple("State", fields)
+        made.__doc__ = f"The state of {name}: {', '.join(fields) or 'nothing'}; each [L*D, B, H]."
+        made.__reduce__ = lambda self: (_restore_state, (name, fields, tuple(self)))
+        _STATE_TYPES[name, fields] = made
+    return _STATE_TYPES[name, fields]
 
 
 def _restore_state(name: str, fields: tuple[str, ...], values: tuple[Any, ...]) -> Any:
@@ -56,6 +63,10 @@ class Recurrent(nn.Module):
         batch_first: inputs and outputs are [B, T, ...] instead of [T, B, ...]; states are not concerned.
         initial_state: `"zero"`, or `"learned"`: a learned start per layer and direction, used where no state is given.
         device, dtype: of the parameters.
+        backend: `"auto"`: generated C where it can run a call, else the reference; `"c"`; or `"reference"`, plain torch.
+            None: `$CELLULA_BACKEND`, or `"auto"` where that is not set.
+        checkpoint_every: while training keep the states of every so many steps only, and compute the steps between
+            again on the way back: the square root of the number of steps takes the least memory. None: keep all steps.
         **settings: the formula's own settings (`leak=0.3`) and sizes (`proj=32`).
 
     Attributes:
@@ -88,6 +99,8 @@ class Recurrent(nn.Module):
         initial_state: str = "zero",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        backend: str | None = None,
+        checkpoint_every: int | None = None,
         **settings: float,
     ) -> None:
         super().__init__()
@@ -103,9 +116,11 @@ class Recurrent(nn.Module):
         if initial_state not in INITIAL_STATES:
             raise UsageError(f"initial_state is {initial_state!r}; write one of {', '.join(map(repr, INITIAL_STATES))}")
         self.dropout, self.batch_first, self.initial_state = float(dropout), bool(batch_first), initial_state
+        self.checkpoint_every = None if checkpoint_every is None else _count(checkpoint_every, "checkpoint_every")
         self.settings, self.sizes = _split_settings(self.graph, settings)
         self.directions = 2 if bidirectional else 1
-        program = compile(make_plan(self.graph))
+        program = compile(make_plan(self.graph), backend)
+        _state_type(self.graph.name, self.state_names)
         self.layers = nn.ModuleList()
         self.output_size = self.input_size
         for _ in range(self.num_layers):
@@ -122,6 +137,12 @@ class Recurrent(nn.Module):
         return print_formula(self.graph)
 
     @property
+    def backend(self) -> str:
+        """Which back end runs it, and with `"auto"` what the last call was run by and why."""
+        program = next(self._all()).program
+        return f"auto, last call: {program.last or 'none yet'}" if isinstance(program, AutoProgram) else program.name
+
+    @property
     def state_names(self) -> tuple[str, ...]:
         """What the cell remembers, in order."""
         return tuple(state.slot for state in self.graph.states)
@@ -130,6 +151,11 @@ class Recurrent(nn.Module):
         """Fill all parameters anew, as the formula says."""
         for direction in self._all():
             direction.reset_parameters()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy needs; where parameters lie is noted anew."""
+        left_out = ("_steppers", "_made_state", "_state_sizes", "_draws")
+        return {name: value for name, value in super().__getstate__().items() if name not in left_out}
 
     def state(self, **values: Tensor) -> Any:
         """Make a state to start from: every name of `state_names` with a tensor [L*D, B, H].
@@ -148,6 +174,7 @@ class Recurrent(nn.Module):
         *,
         lengths: Tensor | Sequence[int] | None = None,
         record: Sequence[str] = (),
+        reset: Tensor | None = None,
     ) -> Any:
         """Run over whole sequences.
 
@@ -156,6 +183,8 @@ class Recurrent(nn.Module):
             state: where to start, a named tuple of tensors [L*D, B, H]; None for the initial state.
             lengths: steps of every row, 0 to T; what lies behind is not read and its output is 0. None: all T.
             record: names of nodes to return too, such as `("i", "f")`.
+            reset: a mask of booleans [T, B] ([B, T] with `batch_first`): where true, the row begins anew at this step,
+                from the module's own initial state, zero or learned, whatever `state` is.
 
         Returns:
             `(output, state)`: the output [T, B, D*H] and the state after each row's last step; with `record`
@@ -165,10 +194,12 @@ class Recurrent(nn.Module):
             UsageError: a shape, a state, a length or a recorded name does not fit.
         """
         x = self._checked(x)
-        alive = None if lengths is None else _alive(lengths, x)
+        alive = None if lengths is None else alive_mask(lengths, x)
         record = self._checked_record(record)
+        again = None if reset is None else reset_mask(reset, x, self.batch_first)
         starts = self._starts(state, x)
         results: list[Result] = []
+        every = self.checkpoint_every or 0
         for layer in range(self.num_layers):
             if layer and self.dropout:
                 x = nn.functional.dropout(x, self.dropout, self.training)
@@ -176,7 +207,8 @@ class Recurrent(nn.Module):
             for side in range(self.directions):
                 number = layer * self.directions + side
                 run = run_backward if side else run_forward
-                results.append(run(self.layers[number], x, starts[number], self.settings, alive, record))
+                direction = self.layers[number]
+                results.append(run(direction, x, starts[number], self.settings, alive, record, again, every))
                 outputs.append(results[-1].output)
             x = torch.cat(outputs, -1) if self.bidirectional else outputs[0]
         state = self._state_type(*(_stacked([r.state[name] for r in results]) for name in self.state_names))
@@ -188,12 +220,13 @@ class Recurrent(nn.Module):
             recorded = {name: _batch_first(value) for name, value in recorded.items()}
         return output, state, recorded
 
-    def step(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    def step(self, x: Tensor, state: Any = None, reset: Tensor | None = None) -> tuple[Tensor, Any]:
         """Run one step, for streaming; step by step gives what the whole sequence gives.
 
         Args:
             x: the input of this step [B, I].
             state: what the step before returned; None at the start.
+            reset: which rows begin anew at this step [B].
 
         Returns:
             The output [B, H] and the state.
@@ -205,9 +238,51 @@ class Recurrent(nn.Module):
             raise UsageError("a bidirectional module needs the whole sequence; call it instead of step()")
         if x.ndim != 2:
             raise UsageError(f"the input of a step is [B, {self.input_size}], not {list(x.shape)}")
+        if not hasattr(self, "_steppers"):
+            self._prepare_steps()
+        quick = self._quick_step(x, state) if reset is None else None
+        if quick is not None:
+            return quick
         axis = 1 if self.batch_first else 0
-        output, state = self(x.unsqueeze(axis), state)
+        output, state = self(x.unsqueeze(axis), state, reset=None if reset is None else reset.unsqueeze(axis))
         return output.squeeze(axis), state
+
+    def _quick_step(self, x: Tensor, state: Any) -> tuple[Tensor, Any] | None:
+        """A step by the kernels alone; None where there is more to it, or something to complain about."""
+        made, steppers = self._made_state, self._steppers
+        if type(state) is not made or steppers is None or not can_step(x) or x.shape[1] != self.input_size:
+            return None
+        if self.training and self._draws:
+            return None
+        batch, dtype, count = x.shape[0], x.dtype, self.num_layers
+        starts, finals = [], []
+        for value, size in zip(state, self._state_sizes, strict=True):
+            fits = value.shape == (count, batch, size) and value.dtype == dtype and value.is_contiguous()
+            if not fits or value.device.type != "cpu":
+                return None
+            starts.append(value.data_ptr())
+            finals.append(value.new_empty((count, batch, size)))
+        ends = [value.data_ptr() for value in finals]
+        steps = [batch * size * x.element_size() for size in self._state_sizes]
+        output: Tensor | None = x
+        for stepper, own in steppers:
+            output = stepper(output, starts, ends, own)
+            if output is None:
+                return None
+            if count > 1:
+                starts = [at + step for at, step in zip(starts, steps, strict=True)]
+                ends = [at + step for at, step in zip(ends, steps, strict=True)]
+        return output, made._make(finals)
+
+    def _prepare_steps(self) -> None:
+        """Note once what single steps need."""
+        layers = list(self._all())
+        self._made_state, self._draws = self._state_type, bool(make_plan(self.graph).masks)
+        self._state_sizes = tuple(layers[0].state_sizes.values())
+        found = [(layer.stepper(self.settings), layer._parameters) for layer in layers]
+        alike = all(tuple(layer.state_sizes.values()) == self._state_sizes for layer in layers)
+        ready = alike and all(stepper is not None for stepper, _ in found)
+        self._steppers = [(stepper, own) for stepper, own in found if stepper is not None] if ready else None
 
     def extra_repr(self) -> str:
         """Nothing; `repr` is the constructor call."""
@@ -225,6 +300,7 @@ class Recurrent(nn.Module):
             "dropout": 0.0,
             "batch_first": False,
             "initial_state": "zero",
+            "checkpoint_every": None,
         }
         parts += [f"{name}={getattr(self, name)!r}" for name, value in defaults.items() if getattr(self, name) != value]
         changed = {s.name: self.settings[s.name] for s in self.graph.settings if self.settings[s.name] != s.default}
@@ -285,21 +361,10 @@ class Recurrent(nn.Module):
         return starts
 
 
-def _alive(lengths: Tensor | Sequence[int], x: Tensor) -> Tensor:
-    """Which rows still run at which step [T, B, 1]."""
-    given = torch.as_tensor(lengths, device=x.device)
-    if given.shape != x.shape[1:2] or given.is_floating_point():
-        raise UsageError(
-            f"lengths holds a whole number for each of the {x.shape[1]} rows, not {list(given.shape)} of {given.dtype}"
-        )
-    wrong = [int(n) for n in given.tolist() if not 0 <= n <= x.shape[0]]
-    if wrong:
-        raise UsageError(f"lengths holds {wrong[0]}, but the rows have 0 to {x.shape[0]} steps")
-    return (torch.arange(x.shape[0], device=x.device)[:, None] < given).unsqueeze(-1)
-
-
 def _stacked(values: list[Tensor]) -> Any:
     """[L*D, ...]; a tuple where layers differ in size (a cell that keeps its input)."""
+    if len(values) == 1:
+        return values[0].unsqueeze(0)
     return torch.stack(values) if len({value.shape for value in values}) == 1 else tuple(values)
 
 

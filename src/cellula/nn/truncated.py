@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cellula.errors import UsageError
+from cellula.nn.layers import Layers
 from cellula.nn.recurrent import Recurrent
 
 __all__ = ["Chunk", "truncated"]
@@ -31,7 +32,9 @@ class Chunk:
     state: Any
 
 
-def truncated(module: Recurrent, x: Tensor, k1: int, k2: int | None = None, state: Any = None) -> Iterator[Chunk]:
+def truncated(
+    module: Recurrent | Layers, x: Tensor, k1: int, k2: int | None = None, state: Any = None
+) -> Iterator[Chunk]:
     """Walk over a long sequence in pieces of k1 steps whose gradients reach k2 steps back.
 
     The state is carried from piece to piece; the graph is cut. Compute a loss on every chunk's output and step the
@@ -40,7 +43,7 @@ def truncated(module: Recurrent, x: Tensor, k1: int, k2: int | None = None, stat
     backpropagation within one step.
 
     Args:
-        module: a unidirectional `Recurrent`.
+        module: a unidirectional `Recurrent`, or an `LSTM`, `GRU` or `RNN` of `cellula.nn`.
         x: the whole input [T, B, I], or [B, T, I] with `batch_first`.
         k1: steps per piece, 1 or more.
         k2: how many steps gradients reach back, counted from the end of a piece; at least k1, which is its default.
@@ -71,7 +74,7 @@ def truncated(module: Recurrent, x: Tensor, k1: int, k2: int | None = None, stat
     return _chunks(module, x, k1, k2, state)
 
 
-def _chunks(module: Recurrent, x: Tensor, k1: int, k2: int, state: Any) -> Iterator[Chunk]:
+def _chunks(module: Recurrent | Layers, x: Tensor, k1: int, k2: int, state: Any) -> Iterator[Chunk]:
     axis = 1 if module.batch_first else 0
     behind, begin, length = state, 0, x.shape[axis]  # `behind` is the state before step `begin`
     for start in range(0, length, k1):
@@ -88,8 +91,11 @@ def _chunks(module: Recurrent, x: Tensor, k1: int, k2: int, state: Any) -> Itera
 
 
 def _detached(state: Any) -> Any:
-    """The same state without its graph."""
-    return type(state)(*(_cut(value) for value in state))
+    """The same state without its graph: a tensor, or a tuple of tensors with or without names."""
+    if isinstance(state, Tensor):
+        return state.detach()
+    cut = [_cut(value) for value in state]
+    return type(state)(*cut) if hasattr(state, "_fields") else tuple(cut)
 
 
 def _cut(value: Any) -> Any:

@@ -8,7 +8,7 @@ from functools import cache
 from cellula.formula.parser import parse_expression
 from cellula.formula.syntax import Expression
 from cellula.graph.build import instantiate
-from cellula.graph.node import DrawMask, Node, apply, equation, leaf, matmul, transposed, walk
+from cellula.graph.node import DrawMask, Node, leaf, rebuilt, walk
 from cellula.graph.ops import OPS
 
 __all__ = ["define", "expand", "gradient"]
@@ -60,15 +60,8 @@ def expand(roots: Iterable[Node], when: Callable[[Node], bool]) -> dict[Node, No
 
 
 def _expanded(node: Node, inputs: tuple[Node, ...], when: Callable[[Node], bool]) -> Node:
-    if node.op == "leaf":
-        return node
-    if node.op == "equation":
-        return equation(str(node.attribute), inputs[0], node.size)
-    if node.op in ("matmul", "transposed"):
-        return matmul(*inputs) if node.op == "matmul" else transposed(*inputs)
-    draw = None if node.attribute is None else int(str(node.attribute))
-    same = apply(node.op, inputs, draw)
-    if not when(same):
+    same = rebuilt(node, inputs)
+    if node.op not in OPS or not when(same):
         return same
     definition = define(same)
     return expand([definition], when)[definition]

@@ -106,7 +106,8 @@ def make_plan(graph: Graph, native: Container[str] | None = None) -> Plan:
     once, before, loop, after = (
         tuple(node for node in nodes if node.op != "leaf" and stage[node] == number) for number in range(4)
     )
-    return Plan(graph, once, before, loop, after, equations, updates, tuple(masks.values()))
+    drawn = tuple(sorted(masks.values(), key=lambda mask: mask.leaf.number))
+    return Plan(graph, once, before, loop, after, equations, updates, drawn)
 
 
 def _draws(node: Node) -> bool:

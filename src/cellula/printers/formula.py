@@ -6,7 +6,7 @@ import re
 import textwrap
 
 from cellula.graph.graph import Graph
-from cellula.graph.node import Adjoint, Constant, DrawMask, Input, Node, Parameter, Setting, State
+from cellula.graph.node import Adjoint, Constant, DrawMask, Extent, Input, Node, Parameter, Setting, State
 from cellula.graph.ops import OPS
 
 __all__ = ["print_expression", "print_formula"]
@@ -129,6 +129,8 @@ def _leaf(node: Node) -> tuple[str, int]:
         return (f"carry_{value.name}[t]" if value.carried else "dloss[t]"), _ATOM
     if isinstance(value, DrawMask):
         return f"mask_{value.number}[t]", _ATOM
+    if isinstance(value, Extent):
+        return str(value.size), _ATOM
     assert isinstance(value, Parameter | Setting)
     return value.name, _ATOM
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from cellula.graph.graph import Graph
-from cellula.graph.node import Constant, Input, Node, Parameter, Setting, State
+from cellula.graph.node import Constant, DrawMask, Input, Node, Parameter, Setting, State
 from cellula.graph.ops import OPS
 
-__all__ = ["Names", "indexed", "latex_expression", "latex_name", "print_latex"]
-
-# What to write for a node.
-Names = Mapping[Node, str]
+__all__ = ["indexed", "latex_expression", "named", "print_latex"]
 
 # How tightly a form binds: sums (and whatever has a minus in front), products, powers, atoms.
 _SUM, _PRODUCT, _POWER, _ATOM = 1, 2, 3, 4
@@ -49,31 +47,42 @@ def print_latex(graph: Graph) -> str:
     return "\n".join([r"\begin{align*}", " \\\\\n".join(lines), r"\end{align*}"])
 
 
-def latex_expression(node: Node, names: Names | None = None) -> str:
+def latex_expression(node: Node, symbols: Mapping[Node, str] | None = None, factor: bool = False) -> str:
     """The right side of an equation.
 
     Args:
-        node: the expression; named nodes appear by name and step.
-        names: what to write for some of the nodes in it, each a single sign to what stands around it.
+        node: what to write.
+        symbols: what to write for some of the nodes in it.
+        factor: whether brackets are put around what cannot stand as a factor of a matrix product.
     """
-    return _text(names or {}, node)[0]
+    return _Writer(symbols or {}).inside(node, _ATOM if factor else _SUM)
 
 
-def _text(names: Names, node: Node) -> tuple[str, int]:
-    if node in names:
-        return names[node], _ATOM
-    if node.op == "leaf":
-        return _leaf(node)
-    if node.op == "equation":
-        return indexed(str(node.attribute), "t"), _ATOM
-    if node.op in _FORMS:
-        return _FORMS[node.op](names, *node.inputs)
-    if node.op in _RELATIONS:
-        left, right = (_inside(names, child, _SUM + 1) for child in node.inputs)
-        return rf"[{left} {_RELATIONS[node.op]} {right}]", _ATOM
-    name = _FUNCTIONS.get(node.op) or rf"\operatorname{{{_escaped(node.op)}}}"
-    given = node.inputs[: _shown_arguments(node)]
-    return f"{name}({', '.join(_text(names, child)[0] for child in given)})", _ATOM
+@dataclass(frozen=True)
+class _Writer:
+    """Writes a node, and how tightly its form binds."""
+
+    symbols: Mapping[Node, str]
+
+    def text(self, node: Node) -> tuple[str, int]:
+        if node in self.symbols:
+            return self.symbols[node], _ATOM
+        if node.op == "leaf":
+            return _leaf(node)
+        if node.op == "equation":
+            return indexed(str(node.attribute), "t"), _ATOM
+        if node.op in _FORMS:
+            return _FORMS[node.op](self, *node.inputs)
+        if node.op in _RELATIONS:
+            left, right = (self.inside(child, _SUM + 1) for child in node.inputs)
+            return rf"[{left} {_RELATIONS[node.op]} {right}]", _ATOM
+        name = _FUNCTIONS.get(node.op) or rf"\operatorname{{{_escaped(node.op)}}}"
+        given = node.inputs[: _shown_arguments(node)]
+        return f"{name}({', '.join(self.text(child)[0] for child in given)})", _ATOM
+
+    def inside(self, node: Node, least: int) -> str:
+        text, binding = self.text(node)
+        return text if binding >= least else f"({text})"
 
 
 def _shown_arguments(node: Node) -> int:
@@ -88,54 +97,51 @@ def _shown_arguments(node: Node) -> int:
     return count
 
 
-def _inside(names: Names, node: Node, least: int) -> str:
-    text, binding = _text(names, node)
-    return text if binding >= least else f"({text})"
+def _sum(writer: _Writer, sign: str, left: Node, right: Node) -> tuple[str, int]:
+    second = writer.inside(right, _SUM + (sign == "-"))
+    return f"{writer.inside(left, _SUM)} {sign} {f'({second})' if second.startswith('-') else second}", _SUM
 
 
-def _sum(names: Names, sign: str, left: Node, right: Node) -> tuple[str, int]:
-    second = _inside(names, right, _SUM + (sign == "-"))
-    return f"{_inside(names, left, _SUM)} {sign} {f'({second})' if second.startswith('-') else second}", _SUM
-
-
-def _multiply(names: Names, left: Node, right: Node) -> tuple[str, int]:
+def _multiply(writer: _Writer, left: Node, right: Node) -> tuple[str, int]:
     # Between two vectors the product is unit by unit; with a number it is a plain one.
     sign = r"\odot" if left.size is not None and right.size is not None else r"\,"
     # A product of another kind inside is easier to read in brackets.
-    first, second = (
-        _inside(names, child, _PRODUCT + (child.op in ("matmul", "transposed")) * 9) for child in (left, right)
-    )
-    return f"{first} {sign} {second}", _PRODUCT
+    least = [_PRODUCT + (child.op in ("matmul", "transposed")) * 9 for child in (left, right)]
+    return f"{writer.inside(left, least[0])} {sign} {writer.inside(right, least[1])}", _PRODUCT
 
 
-def _matmul(names: Names, left: Node, right: Node) -> tuple[str, int]:
-    return f"{_inside(names, left, _ATOM)} {_text(names, right)[0]}", _PRODUCT
+def _matmul(writer: _Writer, left: Node, right: Node) -> tuple[str, int]:
+    return f"{writer.inside(left, _ATOM)} {writer.text(right)[0]}", _PRODUCT
 
 
-def _divide(names: Names, left: Node, right: Node) -> tuple[str, int]:
-    return rf"\frac{{{_text(names, left)[0]}}}{{{_text(names, right)[0]}}}", _ATOM
+def _transposed(writer: _Writer, left: Node, right: Node) -> tuple[str, int]:
+    return rf"{_matmul(writer, left, right)[0]}^{{\top}}", _PRODUCT
 
 
-def _power(names: Names, left: Node, right: Node) -> tuple[str, int]:
-    return f"{{{_inside(names, left, _ATOM)}}}^{{{_text(names, right)[0]}}}", _POWER
+def _divide(writer: _Writer, left: Node, right: Node) -> tuple[str, int]:
+    return rf"\frac{{{writer.text(left)[0]}}}{{{writer.text(right)[0]}}}", _ATOM
 
 
-def _where(names: Names, condition: Node, left: Node, right: Node) -> tuple[str, int]:
-    texts = ", ".join(_text(names, child)[0] for child in (condition, left, right))
+def _power(writer: _Writer, left: Node, right: Node) -> tuple[str, int]:
+    return f"{{{writer.inside(left, _ATOM)}}}^{{{writer.text(right)[0]}}}", _POWER
+
+
+def _where(writer: _Writer, condition: Node, left: Node, right: Node) -> tuple[str, int]:
+    texts = ", ".join(writer.text(child)[0] for child in (condition, left, right))
     return rf"\operatorname{{where}}({texts})", _ATOM
 
 
-_FORMS = {
-    "add": lambda names, left, right: _sum(names, "+", left, right),
-    "subtract": lambda names, left, right: _sum(names, "-", left, right),
+_FORMS: dict[str, Callable[..., tuple[str, int]]] = {
+    "add": lambda writer, left, right: _sum(writer, "+", left, right),
+    "subtract": lambda writer, left, right: _sum(writer, "-", left, right),
     "multiply": _multiply,
     "matmul": _matmul,
-    "transposed": lambda names, left, right: (rf"{_matmul(names, left, right)[0]}^{{\top}}", _PRODUCT),
+    "transposed": _transposed,
     "divide": _divide,
     "power": _power,
-    "negative": lambda names, inside: (f"-{_inside(names, inside, _PRODUCT)}", _SUM),
-    "abs": lambda names, inside: (rf"\left|{_text(names, inside)[0]}\right|", _ATOM),
-    "sqrt": lambda names, inside: (rf"\sqrt{{{_text(names, inside)[0]}}}", _ATOM),
+    "negative": lambda writer, inside: (f"-{writer.inside(inside, _PRODUCT)}", _SUM),
+    "abs": lambda writer, inside: (rf"\left|{writer.text(inside)[0]}\right|", _ATOM),
+    "sqrt": lambda writer, inside: (rf"\sqrt{{{writer.text(inside)[0]}}}", _ATOM),
     "where": _where,
 }
 
@@ -148,8 +154,10 @@ def _leaf(node: Node) -> tuple[str, int]:
         return indexed(value.name, f"t-{value.lag}"), _ATOM
     if isinstance(value, Input):
         return indexed(value.name, "t"), _ATOM
+    if isinstance(value, DrawMask):
+        return indexed(f"mask_{value.number}", "t"), _ATOM
     assert isinstance(value, Parameter | Setting)
-    return latex_name(value.name), _ATOM
+    return named(value.name), _ATOM
 
 
 def _number(value: float) -> tuple[str, int]:
@@ -160,19 +168,19 @@ def _number(value: float) -> tuple[str, int]:
     return text, _SUM if value < 0 else _ATOM
 
 
-def latex_name(name: str) -> str:
-    """A name: its first part is the letter, the rest its index (`W_i` -> W_{i})."""
+def named(name: str) -> str:
+    """A name without a step: its first part is the letter, the rest its index (`W_i` -> W_{i})."""
     letter, _, index = name.rstrip("_").partition("_")
     head = _word(letter)
     return f"{head}_{{{', '.join(_word(part) for part in index.split('_'))}}}" if index else head
 
 
-def indexed(name: str, step: str, more: str = "") -> str:
-    """A node at a step: an index of its own moves up, as in h^{(1)}_t; behind it stands what more belongs there."""
+def indexed(name: str, step: str, bar: bool = False, mark: str = "") -> str:
+    """A node at a step: an index of its own moves up, as in h^{(1)}_t; with a bar over its letter, a mark behind it."""
     letter, _, index = name.rstrip("_").partition("_")
-    upper = (f"({', '.join(_word(part) for part in index.split('_'))})" if index else "") + more
-    raised = f"{_word(letter)}^{{{upper}}}" if upper else _word(letter)
-    return f"{raised}_{step}" if len(step) == 1 else f"{raised}_{{{step}}}"
+    head = rf"\overline{{{_word(letter)}}}" if bar else _word(letter)
+    upper = (f"({', '.join(_word(part) for part in index.split('_'))})" if index else "") + mark
+    return (f"{head}^{{{upper}}}" if upper else head) + (f"_{step}" if len(step) == 1 else f"_{{{step}}}")
 
 
 def _word(word: str) -> str:

@@ -1,0 +1,1 @@
+"""PLAN -> C, compiled by the compiler of the machine."""
