@@ -71,6 +71,16 @@ def test_show_as_one_thing_only(run):
     assert code == 0 and "dp_o = do_in[t] * c[t]" in out
     assert json.loads(run("show", "elman", "--as", "formula", "--json")[1])["formula"].startswith('"""Elman network')
     assert run("show", "lstm", "--as", "poem")[0] == 2
+    code, out, _ = run("show", "lstm", "--as", "plan", "--input", 8, "--hidden", 128)
+    assert code == 0 and "carried to the next step: c, h" in out and "with hidden = 128, input = 8: forward" in out
+    assert r"\delta b_{f} &= \sum_{t} \delta \overline{f}_t" in run("show", "lstm", "--as", "bptt-latex")[1]
+
+
+def test_show_the_generated_source(run):
+    code, out, _ = run("show", "gru", "--as", "c")
+    assert code == 0 and out.startswith("/* The kernels of gru. */") and "int backward(" in out
+    whole = run("show", "gru", "--as", "c", "--whole")[1]
+    assert whole.startswith("#define CELLULA_DOUBLE 0\n") and whole.endswith(out) and len(whole) > len(out)
 
 
 def test_a_diagram_goes_to_a_file_or_to_the_reader_of_the_output(run, tmp_path, monkeypatch):
@@ -125,6 +135,7 @@ def test_check_passes_a_good_file_and_lists_all_that_is_wrong_with_a_bad_one(run
         (["show", "lstm", "--set", "leak"], 1, "--set leak=0.3"),
         (["show", "lstm", "--set", "leak=1"], 1, "no size or setting 'leak'"),
         (["show", "lstm", "--hidden", "0"], 2, "0 is not in the range"),
+        (["show", "lstm", "--whole"], 1, "--as c --whole"),
         (["show"], 2, "Missing argument"),
         (["show", "lstm", "--steps", "3"], 1, "write --as diagram"),
         (["show", "lstm", "--as", "diagram", "--steps", "0"], 2, "0 is not in the range"),

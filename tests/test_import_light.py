@@ -15,6 +15,7 @@ import cellula
 graph = cellula.build(cellula.parse("h[t] = tanh(x[t] @ W + h[t-1] @ U + b)"))
 cellula.make_plan(graph)
 assert "tanh" in cellula.print_formula(graph)
+assert "6. GENERATED SOURCE" in cellula.explain(graph)
 assert [cellula.load_cell(name).title for name in cellula.cells()]
 """
 

@@ -39,8 +39,8 @@ class Amount:
     Example:
         >>> from cellula.plan.costs import Amount
         >>> amount = Amount.of(8, "input", "hidden") + Amount.of(3, "hidden")
-        >>> print(amount, amount.at({"input": 2, "hidden": 10}))
-        8*hidden*input + 3*hidden 190
+        >>> print(f"{amount} = {amount.at({'input': 2, 'hidden': 10}):g}")
+        8*hidden*input + 3*hidden = 190
     """
 
     terms: tuple[tuple[tuple[str, ...], Fraction], ...] = ()

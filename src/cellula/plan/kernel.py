@@ -159,7 +159,7 @@ def make_kernel(
         >>> from cellula.graph.ops import OPS
         >>> kernel = make_kernel(load_cell("lstm"), OPS, backward=True)
         >>> kernel.kept, [column.node.attribute for column in kernel.saved]
-        (('h', 'c'), ['i', 'f', 'g', 'o'])
+        (('c', 'h'), ['i', 'f', 'g', 'o'])
     """
     steps, once = separate_once(graph if training else _without_draws(graph))
     plan = make_plan(steps)

@@ -400,6 +400,8 @@ def _differentiable(
     wanted: Sequence[bool],
 ) -> list[Tensor | None]:  # fmt: skip
     """The gradients by the reference, which can be differentiated again."""
+    # A tensor may stand in two places, or be made of another one: each place has a gradient of its own.
+    values = [value.view_as(value) for value in values]
     x, state, parameters = inputs.program.split(values)
     alive = None
     if inputs.lengths is not None:
