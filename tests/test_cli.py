@@ -83,6 +83,35 @@ def test_show_the_generated_source(run):
     assert whole.startswith("#define CELLULA_DOUBLE 0\n") and whole.endswith(out) and len(whole) > len(out)
 
 
+def test_a_diagram_goes_to_a_file_or_to_the_reader_of_the_output(run, tmp_path, monkeypatch):
+    code, out, _ = run("show", "lstm", "--as", "diagram")
+    assert code == 0 and out.startswith("<svg") and out.endswith("</svg>\n")
+    assert json.loads(run("show", "lstm", "--as", "diagram", "--json")[1])["diagram"] == out
+    (tmp_path / "my.cell").write_text(GOOD)
+    code, out, err = run("show", "my.cell", "--as", "diagram", "--steps", 3, "--output", "my.png")
+    assert (code, out, err) == (0, "", "wrote my.png\n")
+    assert (tmp_path / "my.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads(run("show", "gru", "--as", "diagram", "--output", "a.svg", "--json")[1])["output"] == "a.svg"
+    # A terminal gets no pages of XML but a file of the cell's name, which is not replaced without a word.
+    monkeypatch.setattr("cellula.cli._to_a_terminal", lambda: True)
+    assert run("show", "my.cell", "--as", "diagram") == (0, "", "wrote my.svg\n")
+    code, _, err = run("show", "my.cell", "--as", "diagram")
+    assert code == 1 and "my.svg is there already; write --output my.svg" in err
+
+
+def test_cells_are_compared_in_one_picture(run, tmp_path):
+    (tmp_path / "my.cell").write_text(GOOD)
+    code, out, _ = run("compare", "lstm", "peephole_lstm", "my.cell")
+    assert code == 0 and "<title>lstm and peephole_lstm and my, compared</title>" in out
+    assert run("compare", "lstm", "gru", "--output", "two.svg")[0] == 0
+    assert (tmp_path / "two.svg").read_text().startswith("<svg")
+
+
+def test_every_form_can_be_written_to_a_file(run, tmp_path):
+    assert run("show", "lstm", "--as", "latex", "--output", "lstm.tex") == (0, "", "wrote lstm.tex\n")
+    assert (tmp_path / "lstm.tex").read_text() == run("show", "lstm", "--as", "latex")[1]
+
+
 def test_check_passes_a_good_file_and_lists_all_that_is_wrong_with_a_bad_one(run, tmp_path):
     (tmp_path / "my.cell").write_text(GOOD)
     (tmp_path / "bad.cell").write_text(BAD)
@@ -108,6 +137,12 @@ def test_check_passes_a_good_file_and_lists_all_that_is_wrong_with_a_bad_one(run
         (["show", "lstm", "--hidden", "0"], 2, "0 is not in the range"),
         (["show", "lstm", "--whole"], 1, "--as c --whole"),
         (["show"], 2, "Missing argument"),
+        (["show", "lstm", "--steps", "3"], 1, "write --as diagram"),
+        (["show", "lstm", "--as", "diagram", "--steps", "0"], 2, "0 is not in the range"),
+        (["show", "lstm", "--as", "diagram", "--output", "lstm.pdf"], 1, "write lstm.svg"),
+        (["show", "lstm", "--as", "diagram", "--output", "none/lstm.svg"], 1, "none/lstm.svg"),
+        (["compare", "lstm"], 1, "2 to 12 cells can be compared"),
+        (["compare", "lstm", "grv"], 1, "did you mean `gru`?"),
         (["shwo"], 2, "No such command"),
         (["predict", "nowhere"], 1, "nowhere"),
         (["train", "forecast", "none.csv"], 1, "there is no such file"),
@@ -127,7 +162,7 @@ def test_debug_shows_the_traceback(monkeypatch):
 
 
 def test_every_command_has_help_with_an_example(run):
-    for words in (["cells"], ["show"], ["check"], ["train", "forecast"], ["predict"], ["backtest"]):
+    for words in (["cells"], ["show"], ["compare"], ["check"], ["train", "forecast"], ["predict"], ["backtest"]):
         code, out, _ = run(*words, "--help")
         assert code == 0 and "Examples:" in out and f"cellula {' '.join(words)}" in out
 

@@ -21,6 +21,7 @@ def test_a_page_that_was_changed_by_hand_is_found(tmp_path, monkeypatch):
     tool = load_tool()
     monkeypatch.setattr(tool, "DOCS", tmp_path)
     for name, page in tool.PAGES.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(page(), encoding="utf-8")
     assert tool.out_of_step() == []
     with (tmp_path / "ops.md").open("a", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""Write the pages that follow from the code: docs/errors.md, docs/ops.md and docs/cells.md.
+"""Write the pages that follow from the code: docs/errors.md, docs/ops.md, docs/cells.md and docs/pictures/.
 
 python tools/make_docs.py            write them
 python tools/make_docs.py --check    say which are out of step, and leave with 1 if any is
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from cellula import FormulaError, build, cells, load_cell, print_formula
+from cellula import FormulaError, build, cells, compare, diagram, load_cell, print_formula
 from cellula.formula.error_table import ERRORS
 from cellula.graph.classify import classify
 from cellula.graph.inits import INITS
@@ -93,7 +93,17 @@ def cells_page() -> str:
     return "\n".join(parts) + "\n"
 
 
-PAGES: dict[str, Callable[[], str]] = {"errors.md": errors_page, "ops.md": ops_page, "cells.md": cells_page}
+PAGES: dict[str, Callable[[], str]] = {
+    "errors.md": errors_page,
+    "ops.md": ops_page,
+    "cells.md": cells_page,
+    # The pictures of docs/diagrams.md.
+    "pictures/lstm.svg": lambda: str(diagram("lstm")),
+    "pictures/peephole_lstm.svg": lambda: str(diagram("peephole_lstm")),
+    "pictures/gru.svg": lambda: str(diagram("gru")),
+    "pictures/lstm-3-steps.svg": lambda: str(diagram("lstm", steps=3)),
+    "pictures/lstm-peephole_lstm-gru.svg": lambda: str(compare("lstm", "peephole_lstm", "gru")),
+}
 
 
 def out_of_step() -> list[str]:
@@ -113,6 +123,7 @@ def main() -> int:
             print(f"docs/{name} is out of step with the code; run: python tools/make_docs.py", file=sys.stderr)
         return 1 if stale else 0
     for name in stale:
+        (DOCS / name).parent.mkdir(exist_ok=True)
         (DOCS / name).write_text(PAGES[name](), encoding="utf-8")
         print(f"wrote docs/{name}")
     return 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cellula.backends import compile
 from cellula.cells.catalogue import cells, load_cell
+from cellula.cells.diagrams import compare, diagram
 from cellula.cells.explain import explain
 from cellula.errors import CellulaError, DataError, FormulaError, RunError, UsageError, missing_package
 from cellula.formula.parser import parse
@@ -40,7 +41,9 @@ __all__ = [
     "UsageError",
     "build",
     "cells",
+    "compare",
     "compile",
+    "diagram",
     "explain",
     "export_onnx",
     "import_onnx",

@@ -19,6 +19,7 @@ from cellula.plan.backward import make_backward
 from cellula.plan.plan import make_plan
 from cellula.printers.bptt import print_bptt
 from cellula.printers.bptt_latex import print_bptt_latex
+from cellula.printers.diagram.picture import Picture, draw_cell, draw_comparison
 from cellula.printers.explain import explain_graph, explain_plan, print_source
 from cellula.printers.formula import print_formula
 from cellula.printers.latex import print_latex
@@ -205,33 +206,101 @@ _SIZED_FORMS: dict[str, Callable[[Graph, dict[str, int], dict[str, float]], str]
         "cellula show lstm --as bptt",
         "cellula show lstm --as plan --input 32 --hidden 128",
         "cellula show gru --as c --whole",
+        "cellula show lstm --as diagram --output lstm.svg",
+        "cellula show gru --as diagram --steps 3 --output gru.png",
         "cellula show my.cell --input 3 --hidden 32",
         "cellula show gru --json",
     )
 )
 @click.argument("cell", metavar="CELL_OR_FILE")
 @click.option(
-    "--as", "form", type=click.Choice([*_FORMS, *_SIZED_FORMS]), help="One stage only, or all of them in order."
+    "--as",
+    "form",
+    type=click.Choice([*_FORMS, *_SIZED_FORMS, "diagram"]),
+    help="One stage only, or all of them in order.",
 )
+@click.option("--output", type=click.Path(path_type=Path), help="Write a file; a diagram is a .svg or a .png file.")
+@click.option("--steps", type=click.IntRange(1, 12), help="Cells of a diagram, chained over time.  [default: 1]")
 @click.option("--whole", is_flag=True, help="Of the C: with the mathematics and the runtime that all cells share.")
 @_size_options
 @_output_options
 def show(
-    cell: str, form: str | None, whole: bool, inputs: int, hidden: int, pairs: tuple[str, ...], as_json: bool
+    cell: str,
+    form: str | None,
+    output: Path | None,
+    steps: int | None,
+    whole: bool,
+    inputs: int,
+    hidden: int,
+    pairs: tuple[str, ...],
+    as_json: bool,
 ) -> None:
-    """Show a cell: formula, gate and layer nodes, parameters, memory, sizes; or one form of it."""
+    """Show a cell: formula, gate and layer nodes, parameters, memory, sizes; or one form of it.
+
+    A diagram without --output is printed as SVG where the output goes on to a file or a program, and is written to
+    CELL.svg where it would only fill the terminal.
+    """
     graph = load_cell(cell)
     if whole and form != "c":
         raise UsageError("--whole belongs to the generated C; write --as c --whole")
-    if form is not None:
+    if steps is not None and form != "diagram":
+        raise UsageError("--steps belongs to a diagram; write --as diagram")
+    if form == "diagram":
+        _give_picture(draw_cell(graph, steps or 1), graph.name, output, as_json)
+        return
+    if form is None:
+        summary = _summary(graph, inputs, hidden, pairs)
+        text = json.dumps(summary, indent=2) if as_json else print_summary(summary)
+    else:
         if form in _SIZED_FORMS:
             text = _SIZED_FORMS[form](graph, *_sizes(graph, inputs, hidden, pairs))
         else:
             text = print_source(graph, whole) if whole else _FORMS[form](graph)
-        click.echo(json.dumps({"name": graph.name, form: text}) if as_json else text.rstrip("\n"))
-        return
-    summary = _summary(graph, inputs, hidden, pairs)
-    click.echo(json.dumps(summary, indent=2) if as_json else print_summary(summary))
+        text = json.dumps({"name": graph.name, form: text}) if as_json else text.rstrip("\n")
+    if output is None:
+        click.echo(text)
+    else:
+        output.write_text(text + "\n", encoding="utf-8")
+        click.echo(f"wrote {output}", err=True)
+
+
+def _give_picture(picture: Picture, name: str, output: Path | None, as_json: bool) -> None:
+    """A picture to a file, to what reads our output, or to a file of the cell's name where only a terminal does."""
+    if output is None and not as_json and _to_a_terminal():
+        output = Path(f"{name}.svg")
+        if output.exists():
+            raise UsageError(f"{output} is there already; write --output {output} to replace it, or another name")
+    if output is not None:
+        picture.save(output)
+        if as_json:
+            click.echo(json.dumps({"name": name, "output": str(output)}))
+        else:
+            click.echo(f"wrote {output}", err=True)
+    else:
+        click.echo(json.dumps({"name": name, "diagram": picture.svg}) if as_json else picture.svg, nl=as_json)
+
+
+def _to_a_terminal() -> bool:
+    """Whether what we print only fills a terminal."""
+    return sys.stdout.isatty()
+
+
+@cli.command(
+    epilog=_examples(
+        "cellula compare lstm peephole_lstm gru --output three.svg",
+        "cellula compare lstm my.cell --output mine.png",
+    )
+)
+@click.argument("names", metavar="CELL_OR_FILE...", nargs=-1, required=True)
+@click.option("--output", type=click.Path(path_type=Path), help="The .svg or .png file to write.")
+@_output_options
+def compare(names: tuple[str, ...], output: Path | None, as_json: bool) -> None:
+    """Draw several cells side by side, with a mark on what differs from the first one.
+
+    Without --output the picture goes where `show --as diagram` sends it.
+    """
+    graphs = [load_cell(name) for name in names]
+    _give_picture(draw_comparison(graphs), "-".join(graph.name for graph in graphs), output, as_json)
 
 
 @cli.command(epilog=_examples("cellula check my.cell", "cellula check my.cell --json"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cellula import explain, load_cell, make_plan
+from cellula import diagram, explain, load_cell, make_plan
 from cellula.plan.backward import make_backward
 from cellula.printers.bptt_latex import print_bptt_latex
 from cellula.printers.explain import print_source
@@ -21,6 +21,7 @@ SIZES = {"input": 3, "hidden": 8}
 PRINTERS = {
     "explain.txt": explain,
     "tex": lambda name: print_latex(load_cell(name)),
+    "svg": lambda name: str(diagram(name)).rstrip("\n"),
     "bptt.tex": lambda name: print_bptt_latex(make_backward(make_plan(load_cell(name)))),
     "c": lambda name: print_source(load_cell(name)),
     "onnx.txt": lambda name: print_onnx_of(load_cell(name), SIZES),
