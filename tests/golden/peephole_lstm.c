@@ -261,7 +261,8 @@ static void forward_early(const forward_job *J, const forward_part *P, int64_t r
 static void forward_rows(forward_job *J, const forward_part *shared, int64_t number, int member, int members) {
     forward_part own = *shared, *P = &own;
     const int64_t batch = J->batch, first = batch * number / J->parts;
-    const int64_t count = J->order ? (batch - number + J->parts - 1) / J->parts : batch * (number + 1) / J->parts - first;
+    const int64_t after = batch * (number + 1) / J->parts;
+    const int64_t count = J->order ? (batch - number + J->parts - 1) / J->parts : after - first;
     P->totals = J->totals + number * J->total_at[0];
     if (!member)
         for (int64_t r = 0; r < count; r++) P->ids[r] = J->order ? J->order[number + r * J->parts] : first + r;
@@ -324,7 +325,8 @@ static void forward_pack(void *data, int member, int members) {
     (void)member, (void)members;
     for (;;) {
         int64_t pair = atomic_fetch_add(&J->next_pair, 1), number = 0;
-        for (; number < 8 && pair >= J->panels[number].pairs; number++) pair -= J->panels[number].pairs;
+        for (; number < 8 && pair >= J->panels[number].pairs; number++)
+            pair -= J->panels[number].pairs;
         if (number == 8) return;
         if (J->packed[number]) pack_pair(&J->matrices[number], &J->panels[number], pair, J->packed[number]);
     }
@@ -692,7 +694,8 @@ static void backward_pass_1(const backward_job *J, const backward_part *P, int64
 static void backward_rows(backward_job *J, const backward_part *shared, int64_t number, int member, int members) {
     backward_part own = *shared, *P = &own;
     const int64_t batch = J->batch, first = batch * number / J->parts;
-    const int64_t count = J->order ? (batch - number + J->parts - 1) / J->parts : batch * (number + 1) / J->parts - first;
+    const int64_t after = batch * (number + 1) / J->parts;
+    const int64_t count = J->order ? (batch - number + J->parts - 1) / J->parts : after - first;
     P->totals = J->totals + number * J->total_at[7];
     if (!member)
         for (int64_t r = 0; r < count; r++) P->ids[r] = J->order ? J->order[number + r * J->parts] : first + r;
@@ -739,7 +742,8 @@ static void backward_pack(void *data, int member, int members) {
     (void)member, (void)members;
     for (;;) {
         int64_t pair = atomic_fetch_add(&J->next_pair, 1), number = 0;
-        for (; number < 4 && pair >= J->panels[number].pairs; number++) pair -= J->panels[number].pairs;
+        for (; number < 4 && pair >= J->panels[number].pairs; number++)
+            pair -= J->panels[number].pairs;
         if (number == 4) return;
         if (J->packed[number]) pack_pair(&J->matrices[number], &J->panels[number], pair, J->packed[number]);
     }
