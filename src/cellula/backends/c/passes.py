@@ -154,16 +154,16 @@ class _Pass:
 
     def _calls(self, span: int, early: bool) -> list[str]:
         """Sums of the same left sides go together; `early` if products of the input have been made before."""
-        groups: dict[tuple[Node, ...], list[int]] = {}
+        groups: dict[tuple[bool, tuple[Node, ...]], list[int]] = {}
         for index, node in enumerate(self.phase.sums):
             left = tuple(product.inputs[0] for product in node.inputs)
             if early:
                 left = tuple(value for value in left if not isinstance(value.attribute, Input))
             begun = early and node in self.whole.early
-            groups.setdefault((begun, *left), []).append(index)
+            groups.setdefault((begun, left), []).append(index)
         lines = []
-        for (begun, *left), members in groups.items():
-            lines += self._call(members, span, len(left), bool(begun))
+        for (begun, left), members in groups.items():
+            lines += self._call(members, span, len(left), begun)
         return lines
 
     def _call(self, members: list[int], span: int, terms: int, begun: bool) -> list[str]:

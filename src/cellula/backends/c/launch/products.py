@@ -139,7 +139,7 @@ class Factors:
         state: the values before the first step.
     """
 
-    def __init__(self, batch: int, buffers: Mapping[str | int, Tensor | None], state: Sequence[Tensor]) -> None:
+    def __init__(self, batch: int, buffers: Mapping[Buffer, Tensor | None], state: Sequence[Tensor]) -> None:
         self.batch, self.buffers, self.state = batch, buffers, state
 
     def flat(self, name: str | int) -> Tensor:

@@ -142,7 +142,7 @@ class CProgram:
             return "the batch is empty"
         if forward_ad._current_level >= 0:
             return "forward-mode differentiation is on"
-        if torch.jit.is_tracing():
+        if torch._C._get_tracing_state() is not None:
             return "torch.jit.trace is looking on"
         if peek_interpreter_stack() is not None:
             return "a torch.func transform (vmap, grad, jvp) is at work"
@@ -390,8 +390,9 @@ def _back_through_segments(
         made = run_forward(call, *_ready(part, given, call), output[start:end])
         d_part = None if d_output is None else d_output[start:end]
         found = backward(part, given, made, d_part, carried, each)
-        if d_x is not None:
-            d_x[start:end] = found[0]
+        part_x = found[0]
+        if d_x is not None and part_x is not None:
+            d_x[start:end] = part_x
         carried = found[1 : 1 + count]
         for place, gradient in enumerate(found[1 + count :]):
             before = totals[place]

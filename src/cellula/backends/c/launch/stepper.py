@@ -27,7 +27,7 @@ def can_step(x: Tensor) -> bool:
         and peek_interpreter_stack() is None
         and forward_ad._current_level < 0
         and not torch.is_autocast_enabled("cpu")
-        and not torch.jit.is_tracing()
+        and torch._C._get_tracing_state() is None
         and not torch.compiler.is_compiling()
     )
 
