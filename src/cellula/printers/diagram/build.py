@@ -79,13 +79,14 @@ class PartBuilder:
             return self._sum(node)
         return self._product(node) if node.op in PRODUCTS else self._function(node)
 
-    def _add(self, kind: Kind, node: Node, entries: Iterable[Entry], label: Line = (), **more) -> int:
-        """A part with a label: large where it is short."""
-        large = width(label, TITLE_SIZE) <= _TITLE_WIDTH
-        title, inside = (label, ()) if large else ((), (label,))
-        inside = more.pop("inside", inside)
+    def _add(
+        self, kind: Kind, node: Node, entries: Iterable[Entry], label: Line = (), inside: tuple[Line, ...] = ()
+    ) -> int:
+        """A part with a label: large where it is short, or where there is more to say below it."""
+        large = bool(inside) or width(label, TITLE_SIZE) <= _TITLE_WIDTH
+        title, inside = (label, inside) if large else ((), (label,))
         about, form = print_expression(node), self._form(node)
-        return self.append(Part(kind, tuple(entries), title, inside, owner=self.owner, about=about, form=form, **more))
+        return self.append(Part(kind, tuple(entries), title, inside, owner=self.owner, about=about, form=form))
 
     def _form(self, node: Node, top: bool = True) -> str:
         """What an expression computes, with every weight by its kind and every value as `v`."""
@@ -110,7 +111,8 @@ class PartBuilder:
         kind: Kind = "gate" if low >= 0.0 and high <= 1.0 and node in self.factors else "layer"
         title = self._activation(node, core)
         about, form = print_expression(node), self._form(node)
-        return self.append(Part(kind, tuple(entries), title, inside, owner=self.owner, about=about, form=form))
+        part = Part(kind, tuple(entries), title, inside, owner=self.owner, about=about, form=form, neurons=True)
+        return self.append(part)
 
     def _activation(self, node: Node, core: Node) -> Line:
         if node is core:
@@ -189,12 +191,14 @@ class PartBuilder:
     def _function(self, node: Node) -> int:
         named = zip(OPS[node.op].arguments, node.inputs, strict=True)
         marked = node.op not in _SYMMETRIC and len(self.structure.children(node)) > 1
-        entries = [
-            Entry(self.value(child), mark=argument.name if marked else "")
-            for argument, child in named
-            if child in self.structure.wired
-        ]
-        return self._add("function", node, entries, roman(function_name(node.op)), ordered=marked)
+        entries: list[Entry] = []
+        numbers: list[Line] = []
+        for argument, child in named:
+            if child in self.structure.wired:
+                entries.append(Entry(self.value(child), mark=argument.name if marked else ""))
+            elif not isinstance(child.attribute, Constant) or child.attribute.value != argument.default:
+                numbers.append(joined(roman(f"{argument.name} = "), _short(write(child))))
+        return self._add("function", node, entries, roman(function_name(node.op)), inside=tuple(numbers))
 
 
 def _short(line: Line, otherwise: Line = _HOLE, limit: float = _LABEL_WIDTH) -> Line:

@@ -77,8 +77,8 @@ def _judged(here: Drawing, there: Drawing, pairs: dict[int, int]) -> Difference:
     return Difference(pairs, tuple(new), tuple(changed), tuple(reads), tuple(gone))
 
 
-def _function(part: Part) -> Hashable:
-    return (part.form if part.kind in ("gate", "layer", "function", "scale", "parameter") else ""), part.ordered
+def _function(part: Part) -> str:
+    return part.form if part.kind in ("gate", "layer", "function", "scale", "parameter") else ""
 
 
 @dataclass(frozen=True)

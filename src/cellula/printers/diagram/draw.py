@@ -110,8 +110,7 @@ def arrow(part: Part, entry: int, tip: Point, before: Point, colour: str) -> Are
 
 def ring(part: Part, entry: int) -> bool:
     """Whether a layer of neurons reads this value unit by unit, as through a peephole."""
-    neurons = part.kind in ("gate", "layer") and part.title and part.inside
-    return bool(neurons) and part.entries[entry].how == "pointwise"
+    return part.neurons and part.entries[entry].how == "pointwise"
 
 
 def _head(tip: Point, before: Point) -> Points:
@@ -176,7 +175,9 @@ def _inside(part: Part, place: Place, colours: Colours) -> Iterator[Item]:
     """Title and text of a part, one line below the other."""
     shape = place.shape
     marks = max((width(roman(e.mark), INSIDE_SIZE) + 6 for e in part.entries if e.mark), default=0.0)
-    middle = place.x + (marks / 2 if shape.form == "pill" else 0.0) - (TIP / 3 if shape.form == "gate" else 0.0)
+    middle = (
+        place.x + (0.0 if shape.form in ("circle", "bar") else marks / 2) - (TIP / 3 if shape.form == "gate" else 0.0)
+    )
     lines = [(part.title, TITLE_SIZE)] if part.title else []
     lines += [(line, INSIDE_SIZE) for line in part.inside]
     y = place.y + (shape.below - shape.above) / 2 - sum(size for _, size in lines) * LINE_HEIGHT / 2
@@ -184,7 +185,7 @@ def _inside(part: Part, place: Place, colours: Colours) -> Iterator[Item]:
         y += size * LINE_HEIGHT
         baseline = y - size * (LINE_HEIGHT - 1) / 2 - size * 0.2
         yield Text(middle, baseline, line, size, colours.text, "middle", 2 * shape.half - marks)
-    if shape.form == "pill":
+    if shape.form not in ("circle", "bar", "dot"):
         for entry, port in zip(part.entries, shape.ports, strict=True):
             if entry.mark:
                 text = roman(entry.mark)

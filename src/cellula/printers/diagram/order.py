@@ -16,7 +16,7 @@ __all__ = ["Order", "good_orders"]
 Order = tuple[tuple[int, ...], ...]
 
 _SWEEPS, _ROUNDS = 10, 12
-# No part has more entries than this many places.
+# No column has more places than this.
 _PLACES = 10_000
 
 
@@ -41,7 +41,6 @@ class _Search:
 
     def __init__(self, columns: Columns) -> None:
         self.columns, self.stops = columns, columns.stops
-        self.parts = columns.drawing.parts
         self.found: dict[Order, int] = {}
         self.order: list[list[int]] = []
         self.place = [0] * len(self.stops)
@@ -129,8 +128,5 @@ class _Search:
     def _arrivals(self, net: Net) -> list[int]:
         """Where a net's ends arrive, as numbers that grow downwards."""
         place, here = self.place, self.place[net[0]]
-        # Entries that may stand in any order follow the order of what they come from.
-        return [
-            place[stop] * _PLACES + (entry if entry is not None and self.parts[stop].ordered else here)
-            for stop, entry in net[1]
-        ]
+        # The entries of a part follow the order of what they come from.
+        return [place[stop] * _PLACES + here for stop, _ in net[1]]

@@ -46,7 +46,7 @@ class Part:
         slot: the memory or input that a part at the edge stands for.
         about: what to say of it to who asks, as plain text.
         form: what it computes, without the names of weights and values: the same for parts that compute alike.
-        ordered: whether its entries keep their order from top to bottom.
+        neurons: whether it is linear maps with what is added to them and an activation.
     """
 
     kind: Kind
@@ -59,7 +59,7 @@ class Part:
     slot: str = ""
     about: str = ""
     form: str = ""
-    ordered: bool = False
+    neurons: bool = False
 
 
 @dataclass(frozen=True)

@@ -217,8 +217,7 @@ def _shapes(columns: Columns, order: Order) -> list[Shape]:
             continue
         part = parts[stop]
         entries = list(range(len(part.entries)))
-        if not part.ordered:
-            entries.sort(key=lambda entry: starts.get((stop, entry), 0))
+        entries.sort(key=lambda entry: starts.get((stop, entry), 0))
         otherwise = entries[-1] if stop in lowest and entries else None
         shapes.append(shape_of(part, entries, straight.get(stop, otherwise)))
     for column in order:
