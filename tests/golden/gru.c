@@ -40,21 +40,21 @@ static void forward_pass_0(const forward_job *J, const forward_part *P, int64_t 
     real *const a9 = P->crossing[2];  /* for a later pass */
     real *const a10 = P->crossing[3];  /* for a later pass */
     const int64_t units = J->units[1], pairs = PAIRS(units);
-    const int64_t span = rows <= 2 ? 1 : 1, end = pairs * (member + 1) / members;
+    const int64_t span = rows <= 2 ? 4 : 1, end = pairs * (member + 1) / members;
     (void)t;
     for (int64_t pair = pairs * member / members, after; pair < end; pair = after) {
         after = MINIMUM(pair + span, end);
-        real sums[MAXIMUM(GROUP_ROWS, 2) * 3 * PAIR] __attribute__((aligned(64)));
-        term terms_0[1][2];
+        real sums[MAXIMUM(GROUP_ROWS, 8) * 3 * PAIR] __attribute__((aligned(64)));
+        term terms_0[4][2];
         for (int64_t p = 0; p < after - pair; p++) {
             terms_0[p][0] = term_of(a0, J->units[0], P->ids, &J->panels[0], pair + p);
             terms_0[p][1] = term_of(a1, PAD(J->units[1]), NULL, &J->panels[1], pair + p);
         }
-        term terms_1[1][1];
+        term terms_1[4][1];
         for (int64_t p = 0; p < after - pair; p++) {
             terms_1[p][0] = term_of(a0, J->units[0], P->ids, &J->panels[2], pair + p);
         }
-        term terms_2[1][2];
+        term terms_2[4][2];
         for (int64_t p = 0; p < after - pair; p++) {
             terms_2[p][0] = term_of(a0, J->units[0], P->ids, &J->panels[3], pair + p);
             terms_2[p][1] = term_of(a1, PAD(J->units[1]), NULL, &J->panels[4], pair + p);
@@ -63,14 +63,16 @@ static void forward_pass_0(const forward_job *J, const forward_part *P, int64_t 
             last = MINIMUM(row + GROUP_ROWS, rows);
             if (P->chunk) {
                 {
-                    const term *lists[2];
-                    const real *start[2] = {NULL};
-                    real *out[2];
+                    const term *lists[8];
+                    const real *start[8] = {NULL};
+                    real *out[8];
                     int count = 0;
                     for (int64_t p = 0; p < after - pair; p++) {
                         lists[count] = terms_0[p] + 1;
                         start[count] = P->early + (P->early_row + row) * P->early_step + P->early_at[0] + (pair + p) * PAIR;
                         out[count++] = sums + (p * 6 + 0) * PAIR;
+                    }
+                    for (int64_t p = 0; p < after - pair; p++) {
                         lists[count] = terms_2[p] + 1;
                         start[count] = P->early + (P->early_row + row) * P->early_step + P->early_at[2] + (pair + p) * PAIR;
                         out[count++] = sums + (p * 6 + 2) * PAIR;
@@ -78,9 +80,9 @@ static void forward_pass_0(const forward_job *J, const forward_part *P, int64_t 
                     multiply_lists(last - row, lists, count, 1, row, start, P->early_step, out, 3 * PAIR);
                 }
                 {
-                    const term *lists[1];
-                    const real *start[1] = {NULL};
-                    real *out[1];
+                    const term *lists[4];
+                    const real *start[4] = {NULL};
+                    real *out[4];
                     int count = 0;
                     for (int64_t p = 0; p < after - pair; p++) {
                         lists[count] = terms_1[p] + 1;
@@ -91,22 +93,24 @@ static void forward_pass_0(const forward_job *J, const forward_part *P, int64_t 
                 }
             } else {
                 {
-                    const term *lists[2];
-                    const real *start[2] = {NULL};
-                    real *out[2];
+                    const term *lists[8];
+                    const real *start[8] = {NULL};
+                    real *out[8];
                     int count = 0;
                     for (int64_t p = 0; p < after - pair; p++) {
                         lists[count] = terms_0[p] + 0;
                         out[count++] = sums + (p * 6 + 0) * PAIR;
+                    }
+                    for (int64_t p = 0; p < after - pair; p++) {
                         lists[count] = terms_2[p] + 0;
                         out[count++] = sums + (p * 6 + 2) * PAIR;
                     }
                     multiply_lists(last - row, lists, count, 2, row, start, 0, out, 3 * PAIR);
                 }
                 {
-                    const term *lists[1];
-                    const real *start[1] = {NULL};
-                    real *out[1];
+                    const term *lists[4];
+                    const real *start[4] = {NULL};
+                    real *out[4];
                     int count = 0;
                     for (int64_t p = 0; p < after - pair; p++) {
                         lists[count] = terms_1[p] + 0;
@@ -576,17 +580,17 @@ static void backward_pass_1(const backward_job *J, const backward_part *P, int64
     real *const a4 = (t ? J->pointer[14] + (t - 1) * J->batch * J->units[1] : J->pointer[13]);  /* state h before the step */
     real *const a5 = P->crossing[1];  /* for a later pass */
     const int64_t units = J->units[1], pairs = PAIRS(units);
-    const int64_t span = rows <= 2 ? 2 : 1, end = pairs * (member + 1) / members;
+    const int64_t span = rows <= 2 ? 4 : 1, end = pairs * (member + 1) / members;
     (void)t;
     for (int64_t pair = pairs * member / members, after; pair < end; pair = after) {
         after = MINIMUM(pair + span, end);
-        vec total_0[4] = {splat(0)};
-        real sums[MAXIMUM(GROUP_ROWS, 4) * 2 * PAIR] __attribute__((aligned(64)));
-        term terms_0[2][1];
+        vec total_0[8] = {splat(0)};
+        real sums[MAXIMUM(GROUP_ROWS, 8) * 2 * PAIR] __attribute__((aligned(64)));
+        term terms_0[4][1];
         for (int64_t p = 0; p < after - pair; p++) {
             terms_0[p][0] = term_of(a0, 0 + J->units[1] + J->units[1] + J->units[1], P->ids, &J->panels[0], pair + p);
         }
-        term terms_1[2][1];
+        term terms_1[4][1];
         for (int64_t p = 0; p < after - pair; p++) {
             terms_1[p][0] = term_of(a1, 0 + J->units[1] + J->units[1] + J->units[1], P->ids, &J->panels[1], pair + p);
         }
@@ -594,9 +598,9 @@ static void backward_pass_1(const backward_job *J, const backward_part *P, int64
             last = MINIMUM(row + GROUP_ROWS, rows);
             {
                 {
-                    const term *lists[2];
-                    const real *start[2] = {NULL};
-                    real *out[2];
+                    const term *lists[4];
+                    const real *start[4] = {NULL};
+                    real *out[4];
                     int count = 0;
                     for (int64_t p = 0; p < after - pair; p++) {
                         lists[count] = terms_0[p] + 0;
@@ -605,9 +609,9 @@ static void backward_pass_1(const backward_job *J, const backward_part *P, int64
                     multiply_lists(last - row, lists, count, 1, row, start, 0, out, 2 * PAIR);
                 }
                 {
-                    const term *lists[2];
-                    const real *start[2] = {NULL};
-                    real *out[2];
+                    const term *lists[4];
+                    const real *start[4] = {NULL};
+                    real *out[4];
                     int count = 0;
                     for (int64_t p = 0; p < after - pair; p++) {
                         lists[count] = terms_1[p] + 0;

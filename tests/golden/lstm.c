@@ -44,27 +44,27 @@ static void forward_pass_0(const forward_job *J, const forward_part *P, int64_t 
     real *const a13 = J->pointer[20] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1];  /* work: g */
     real *const a14 = J->pointer[20] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1] + J->units[1];  /* work: o */
     const int64_t units = J->units[1], pairs = PAIRS(units);
-    const int64_t span = rows <= 2 ? 1 : 1, end = pairs * (member + 1) / members;
+    const int64_t span = rows <= 2 ? 4 : 1, end = pairs * (member + 1) / members;
     (void)t;
     for (int64_t pair = pairs * member / members, after; pair < end; pair = after) {
         after = MINIMUM(pair + span, end);
-        real sums[MAXIMUM(GROUP_ROWS, 2) * 4 * PAIR] __attribute__((aligned(64)));
-        term terms_0[1][2];
+        real sums[MAXIMUM(GROUP_ROWS, 8) * 4 * PAIR] __attribute__((aligned(64)));
+        term terms_0[4][2];
         for (int64_t p = 0; p < after - pair; p++) {
             terms_0[p][0] = term_of(a0, J->units[0], P->ids, &J->panels[0], pair + p);
             terms_0[p][1] = term_of(a1, PAD(J->units[1]), NULL, &J->panels[1], pair + p);
         }
-        term terms_1[1][2];
+        term terms_1[4][2];
         for (int64_t p = 0; p < after - pair; p++) {
             terms_1[p][0] = term_of(a0, J->units[0], P->ids, &J->panels[2], pair + p);
             terms_1[p][1] = term_of(a1, PAD(J->units[1]), NULL, &J->panels[3], pair + p);
         }
-        term terms_2[1][2];
+        term terms_2[4][2];
         for (int64_t p = 0; p < after - pair; p++) {
             terms_2[p][0] = term_of(a0, J->units[0], P->ids, &J->panels[4], pair + p);
             terms_2[p][1] = term_of(a1, PAD(J->units[1]), NULL, &J->panels[5], pair + p);
         }
-        term terms_3[1][2];
+        term terms_3[4][2];
         for (int64_t p = 0; p < after - pair; p++) {
             terms_3[p][0] = term_of(a0, J->units[0], P->ids, &J->panels[6], pair + p);
             terms_3[p][1] = term_of(a1, PAD(J->units[1]), NULL, &J->panels[7], pair + p);
@@ -73,20 +73,26 @@ static void forward_pass_0(const forward_job *J, const forward_part *P, int64_t 
             last = MINIMUM(row + GROUP_ROWS, rows);
             if (P->chunk) {
                 {
-                    const term *lists[4];
-                    const real *start[4] = {NULL};
-                    real *out[4];
+                    const term *lists[16];
+                    const real *start[16] = {NULL};
+                    real *out[16];
                     int count = 0;
                     for (int64_t p = 0; p < after - pair; p++) {
                         lists[count] = terms_0[p] + 1;
                         start[count] = P->early + (P->early_row + row) * P->early_step + P->early_at[0] + (pair + p) * PAIR;
                         out[count++] = sums + (p * 8 + 0) * PAIR;
+                    }
+                    for (int64_t p = 0; p < after - pair; p++) {
                         lists[count] = terms_1[p] + 1;
                         start[count] = P->early + (P->early_row + row) * P->early_step + P->early_at[1] + (pair + p) * PAIR;
                         out[count++] = sums + (p * 8 + 1) * PAIR;
+                    }
+                    for (int64_t p = 0; p < after - pair; p++) {
                         lists[count] = terms_2[p] + 1;
                         start[count] = P->early + (P->early_row + row) * P->early_step + P->early_at[2] + (pair + p) * PAIR;
                         out[count++] = sums + (p * 8 + 2) * PAIR;
+                    }
+                    for (int64_t p = 0; p < after - pair; p++) {
                         lists[count] = terms_3[p] + 1;
                         start[count] = P->early + (P->early_row + row) * P->early_step + P->early_at[3] + (pair + p) * PAIR;
                         out[count++] = sums + (p * 8 + 3) * PAIR;
@@ -95,17 +101,23 @@ static void forward_pass_0(const forward_job *J, const forward_part *P, int64_t 
                 }
             } else {
                 {
-                    const term *lists[4];
-                    const real *start[4] = {NULL};
-                    real *out[4];
+                    const term *lists[16];
+                    const real *start[16] = {NULL};
+                    real *out[16];
                     int count = 0;
                     for (int64_t p = 0; p < after - pair; p++) {
                         lists[count] = terms_0[p] + 0;
                         out[count++] = sums + (p * 8 + 0) * PAIR;
+                    }
+                    for (int64_t p = 0; p < after - pair; p++) {
                         lists[count] = terms_1[p] + 0;
                         out[count++] = sums + (p * 8 + 1) * PAIR;
+                    }
+                    for (int64_t p = 0; p < after - pair; p++) {
                         lists[count] = terms_2[p] + 0;
                         out[count++] = sums + (p * 8 + 2) * PAIR;
+                    }
+                    for (int64_t p = 0; p < after - pair; p++) {
                         lists[count] = terms_3[p] + 0;
                         out[count++] = sums + (p * 8 + 3) * PAIR;
                     }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cellula.backends.c.arrays import Array, Sizes
 from cellula.backends.c.spelling import spell
+from cellula.backends.c.tiles import MOST_LISTS
 from cellula.graph.node import Extent, Input, Node, Parameter, State
 from cellula.plan.schedule import Phase, Schedule
 
@@ -85,8 +86,9 @@ class _Pass:
 
     def _units(self) -> list[str]:
         sums = len(self.phase.sums)
-        # With one or two rows several pairs of vectors are done at a time, so that enough sums are under way.
-        span = max(1, 4 // sums) if sums else 1
+        # With one or two rows several pairs of vectors are done at a time: enough sums are under way, and weights that
+        # are read where they are come in longer runs.
+        span = MOST_LISTS if sums else 1
         inside = self._group(sums, span)
         lines = [
             f"const int64_t units = {self.sizes.units(self.phase.size)}, pairs = PAIRS(units);",
@@ -174,12 +176,14 @@ class _Pass:
             f"        const real *start[{most}] = {{NULL}};",
             f"        real *out[{most}];",
             "        int count = 0;",
-            "        for (int64_t p = 0; p < after - pair; p++) {",
         ]
         for index in members:
             node = self.phase.sums[index]
             skipped = len(node.inputs) - terms
-            lines.append(f"            lists[count] = terms_{index}[p] + {skipped};")
+            lines += [
+                "        for (int64_t p = 0; p < after - pair; p++) {",
+                f"            lists[count] = terms_{index}[p] + {skipped};",
+            ]
             if begun:
                 number = list(self.whole.early).index(node)
                 lines.append(
@@ -187,9 +191,9 @@ class _Pass:
                     f"+ P->early_at[{number}] + (pair + p) * PAIR;"
                 )
             lines.append(f"            out[count++] = sums + (p * {2 * sums} + {index}) * PAIR;")
+            lines.append("        }")
         step = "P->early_step" if begun else "0"
         lines += [
-            "        }",
             f"        multiply_lists(last - row, lists, count, {terms}, row, start, {step}, out, {sums} * PAIR);",
             "    }",
         ]
