@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 import torch
@@ -135,10 +136,10 @@ def torch_threads(count):
 
 
 def run_child(code, timeout=120, **environment):
-    """What a Python process of its own prints; it is killed when it hangs."""
+    """What a Python process of its own prints, given code or the path of a script; it is killed when it hangs."""
     own = {name: value for name, value in {**os.environ, **environment}.items() if value is not None}
     own["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    command = [sys.executable, "-c", textwrap.dedent(code)]
+    command = [sys.executable, str(code)] if isinstance(code, Path) else [sys.executable, "-c", textwrap.dedent(code)]
     child = subprocess.run(command, env=own, capture_output=True, text=True, timeout=timeout, check=False)
     assert child.returncode == 0, f"the process ended with {child.returncode}\n{child.stdout}\n{child.stderr}"
     return child.stdout.strip()

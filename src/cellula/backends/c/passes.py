@@ -265,6 +265,8 @@ class _Body:
             self._name(node, self._spelled(node))
 
     def _spelled(self, node: Node) -> str:
+        if node.op == "equation":
+            return self._value(node.inputs[0])
         if node.op == "units":
             return f"splat((real)({self.one.sizes.units(node.inputs[0].size)}))"
         # An extent stands for a size only; what is repeated over it is in every lane already.

@@ -295,6 +295,8 @@ def _through_once(
     """Gradients of the parameters behind the values that are computed before the first step."""
     x, _, parameters = inputs.program.split(values)
     names = [one.parameter.name for one in call.shape.kernel.once if gradients.get(one.parameter.name) is not None]
+    if not names:
+        return {}
 
     def once(given: Mapping[str, Tensor]) -> list[Tensor]:
         found = once_values(call.shape.kernel, given, inputs.settings, inputs.sizes, x)
