@@ -137,7 +137,7 @@ static void multiply_all(int64_t rows, const term *list, int terms, int64_t row,
 
 def _narrow_choice() -> str:
     ones = "\n".join(
-        f"        {'else ' if lists < MOST_LISTS else ''}if (count >= {lists}) "
+        f"        {'else ' if lists < MOST_LISTS else ''}if (alike >= {lists}) "
         f"narrow_1_{lists}(lists, terms, row, start, start_step, out, out_step), done = {lists};"
         for lists in range(MOST_LISTS, 1, -1)
     )
@@ -145,10 +145,16 @@ def _narrow_choice() -> str:
 static void multiply_lists(int64_t rows, const term *const *lists, int count, int terms, int64_t row,
                            const real *const *start, int64_t start_step, real *const *out, int64_t out_step) {{
     while (count) {{
-        int done = 0;
+        int done = 0, alike = 1;
+        /* Blocks of a block-diagonal matrix have left sides of their own. */
+        for (; alike < count; alike++) {{
+            int same = 1;
+            for (int i = 0; i < terms; i++) same &= lists[alike][i].base == lists[0][i].base;
+            if (!same) break;
+        }}
         if (rows == 1) {{
 {ones}
-        }} else if (rows == 2 && count >= 2)
+        }} else if (rows == 2 && alike >= 2)
             narrow_2_2(lists, terms, row, start, start_step, out, out_step), done = 2;
         if (!done)
             multiply_all(rows, lists[0], terms, row, start[0], start_step, out[0], out_step), done = 1;
