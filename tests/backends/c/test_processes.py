@@ -24,7 +24,7 @@ def ends_well(work):
     # What a forked child does; it is killed when it hangs.
     child = os.fork()
     if not child:
-        signal.alarm(60)
+        signal.alarm(20)
         good = False
         try:
             good = work()
