@@ -137,7 +137,9 @@ def torch_threads(count):
 
 def run_child(code, timeout=120, **environment):
     """What a Python process of its own prints, given code or the path of a script; it is killed when it hangs."""
-    own = {name: value for name, value in {**os.environ, **environment}.items() if value is not None}
+    # As a user has it, unless the test says otherwise.
+    given = {**os.environ, "CELLULA_BACKEND": None, **environment}
+    own = {name: value for name, value in given.items() if value is not None}
     own["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     command = [sys.executable, str(code)] if isinstance(code, Path) else [sys.executable, "-c", textwrap.dedent(code)]
     child = subprocess.run(command, env=own, capture_output=True, text=True, timeout=timeout, check=False)

@@ -12,5 +12,7 @@ def test_every_back_end_named_is_there():
 
 
 def test_another_is_refused():
-    with pytest.raises(UsageError, match="there is no back end 'triton'; write one of 'reference'"):
+    with pytest.raises(
+        UsageError, match="backend is 'triton': there is no such back end; write one of 'auto', 'c', 'reference'"
+    ):
         compile(make_plan(load_cell("lstm")), "triton")

@@ -109,7 +109,8 @@ with torch.no_grad():
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_workers_of_a_data_loader(method, tmp_path):
     script = tmp_path / "loads.py"
-    script.write_text("""
+    script.write_text(
+        """
 import torch
 from torch.utils.data import DataLoader, Dataset
 from cellula import Recurrent
@@ -132,7 +133,8 @@ if __name__ == "__main__":
     loader = DataLoader(data, batch_size=4, num_workers=2, multiprocessing_context=METHOD, timeout=60)
     found = torch.cat([*loader])
     print(torch.equal(found, torch.stack([data[index] for index in range(8)])))
-""".replace("METHOD", repr(method)))
+""".replace("METHOD", repr(method))
+    )
     assert run_child(script) == "True"
 
 
@@ -228,7 +230,8 @@ except NoCompilerError as error:
 def test_a_compiler_that_fails_is_told_once_and_not_asked_again(tmp_path):
     log = tmp_path / "calls"
     compiler = tmp_path / "cc"
-    compiler.write_text(f"#!/bin/sh\ncase \"$*\" in *' -o '*) echo x >> '{log}'; echo broken >&2; exit 1;; esac\necho fake\n")
+    fails = f"echo x >> '{log}'; echo broken >&2; exit 1"
+    compiler.write_text(f"#!/bin/sh\ncase \"$*\" in *' -o '*) {fails};; esac\necho fake\n")
     compiler.chmod(0o755)
     printed = run_child(ALONE + """
 with warnings.catch_warnings(record=True) as caught:
@@ -243,12 +246,18 @@ with warnings.catch_warnings(record=True) as caught:
 
 
 @needs_compiler
-@pytest.mark.parametrize(("chosen", "expected"), [("c", "c"), ("reference", "reference"), ("auto", "auto, last call: c"), ("", "auto, last call: c")])
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [("c", "c"), ("reference", "reference"), ("auto", "auto, last call: c"), ("", "auto, last call: c")],
+)
 def test_the_environment_chooses(chosen, expected):
-    code = ALONE + """
+    code = (
+        ALONE
+        + """
 module = Recurrent("lstm", 3, 4)
 module(torch.randn(5, 2, 3))
 print(module.backend)
 print(Recurrent("lstm", 3, 4, backend="reference").backend)
 """
+    )
     assert run_child(code, CELLULA_BACKEND=chosen) == f"{expected}\nreference"

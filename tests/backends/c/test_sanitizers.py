@@ -54,7 +54,8 @@ def library(name):
     compiler = next((found for found in map(shutil.which, ("gcc", "cc")) if found), None)
     if compiler is None:
         pytest.skip("this machine has no gcc, whose sanitizers can be loaded into Python")
-    path = subprocess.run([compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=True).stdout.strip()
+    found = subprocess.run([compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=True)
+    path = found.stdout.strip()
     if not os.path.isabs(path):
         pytest.skip(f"the compiler {compiler} has no {name}")
     return os.path.realpath(path)
@@ -79,7 +80,11 @@ def test_no_wrong_access_and_nothing_undefined(what):
     ("right", "wrong", "message"),
     [
         ("J->steps = n[4]", "J->steps = n[4] + 1", "heap-buffer-overflow"),
-        ("J->chunk = MINIMUM", "int shift = (int)J->steps + 40; J->chunk = 0 * (1 << shift) + MINIMUM", "shift exponent"),
+        (
+            "J->chunk = MINIMUM",
+            "int shift = (int)J->steps + 40; J->chunk = 0 * (1 << shift) + MINIMUM",
+            "shift exponent",
+        ),
     ],
     ids=["one step too many", "a shift too far"],
 )

@@ -8,6 +8,7 @@ graph.
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -56,15 +57,20 @@ class Signature:
     draws: bool
 
 
-# One program for every formula; they are small and stay, since a compiled graph knows no more than the key.
-_PROGRAMS: dict[str, Runnable] = {}
+# The programs of every formula, as long as some module has one: a compiled graph knows no more than the key.
+_PROGRAMS: dict[str, weakref.WeakSet[Runnable]] = {}
+
+
+def _program(key: str) -> Runnable:
+    """Any program of this formula; they all do the same."""
+    return next(iter(_PROGRAMS[key]))
 
 
 def register(program: Runnable) -> Signature:
     """Make a program known to the operator."""
     plan, graph = program.plan, program.plan.graph
     key = f"{graph.name} {hashlib.sha256(_structure(graph).encode()).hexdigest()[:32]}"
-    _PROGRAMS.setdefault(key, program)
+    _PROGRAMS.setdefault(key, weakref.WeakSet()).add(program)
     return Signature(
         key,
         tuple(state.slot for state in graph.states),
@@ -166,13 +172,13 @@ _ARGUMENTS = (
 
 @torch.library.custom_op("cellula::run", mutates_args=(), schema=f"({_ARGUMENTS}) -> Tensor[]")
 def _run(key, x, state, parameters, initial, settings, sizes, alive, reset, seed, record):
-    call = _Call(_PROGRAMS[key], settings, sizes, seed, _names(record))
+    call = _Call(_program(key), settings, sizes, seed, _names(record))
     return _copies(call.run(x, (state, parameters, initial), alive, reset))
 
 
 @_run.register_fake
 def _(key, x, state, parameters, initial, settings, sizes, alive, reset, seed, record):
-    program = _PROGRAMS[key]
+    program = _program(key)
     graph, units = program.plan.graph, dict(zip(program.signature.sizes, sizes, strict=True))
     nodes = [graph.equation[name].node for name in (graph.output, *_names(record))]
     series = [x.new_empty(x.shape[0], x.shape[1], 1 if node.size is None else units[node.size]) for node in nodes]
@@ -183,7 +189,7 @@ def _(key, x, state, parameters, initial, settings, sizes, alive, reset, seed, r
     "cellula::run_backward", mutates_args=(), schema=f"(Tensor?[] gradients, {_ARGUMENTS}) -> Tensor[]"
 )
 def _run_backward(gradients, key, x, state, parameters, initial, settings, sizes, alive, reset, seed, record):
-    call, counts = _Call(_PROGRAMS[key], settings, sizes, seed, _names(record)), _counts(state, parameters, initial)
+    call, counts = _Call(_program(key), settings, sizes, seed, _names(record)), _counts(state, parameters, initial)
     # torch.func differentiates within an operator too, where torch.autograd records nothing.
     outputs, pull, *_ = torch.func.vjp(
         lambda first, *rest: call.run(first, _split(rest, counts), alive, reset), x, *state, *parameters, *initial

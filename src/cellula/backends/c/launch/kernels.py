@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import torch
@@ -22,6 +22,16 @@ __all__ = ["CompiledKernel", "available_threads", "compiled"]
 
 _lock = threading.Lock()
 _home = os.getpid()
+
+
+def _renew_lock() -> None:
+    """A child may have been forked while another thread held the lock."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 @cache
@@ -64,7 +74,7 @@ class CompiledKernel:
     products: Callable[..., None]
 
 
-@cache
+@lru_cache(maxsize=64)
 def compiled(graph: Graph, training: bool, backward: bool, record: tuple[str, ...], double: bool) -> CompiledKernel:
     """The machine code of a cell, compiled when it is first asked for.
 

@@ -335,8 +335,9 @@ class _Run(torch.autograd.Function):
     def backward(ctx, d_output: Tensor | None, *d_final: Tensor | None):
         inputs, saved = ctx.inputs, ctx.saved_tensors
         values, wanted = saved[: ctx.count], ctx.needs_input_grad[1:]
-        if torch.is_grad_enabled():
-            return None, *_differentiable(inputs, values, d_output, d_final, wanted)
+        if torch.is_grad_enabled() or peek_interpreter_stack() is not None:
+            with torch.enable_grad():
+                return None, *_differentiable(inputs, values, d_output, d_final, wanted)
         # What autocast would do to the products here is not wanted.
         with torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext():
             output, *rest = saved[ctx.count :]
