@@ -1,6 +1,7 @@
 """A program as one operator of torch: what torch's own check of operators says, and its key."""
 
 import gc
+from functools import cache
 
 import pytest
 import torch
@@ -14,7 +15,9 @@ from compare import assert_close, gradients
 DOUBLE = torch.float64
 
 
+@cache
 def program_of(cell):
+    """Kept, as a module would keep it: the operator knows programs only as long as somebody does."""
     return compile(make_plan(load_cell(cell)))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C._functorch import peek_interpreter_stack
+from torch._C._functorch import is_functorch_wrapped_tensor, is_legacy_batchedtensor, peek_interpreter_stack
 from torch.autograd import forward_ad
 
 from cellula.backends.c.launch.calls import Call, Made, Shape, run_backward, run_forward
@@ -313,6 +313,13 @@ def _through_once(
     return result
 
 
+def _is_batched(*gradients: Tensor | None) -> bool:
+    """Whether many gradients at a time are asked for, as `is_grads_batched` does; kernels take one."""
+    return any(
+        one is not None and (is_legacy_batchedtensor(one) or is_functorch_wrapped_tensor(one)) for one in gradients
+    )
+
+
 class _Run(torch.autograd.Function):
     """The steps with their gradients; a second derivative is left to the reference."""
 
@@ -335,7 +342,7 @@ class _Run(torch.autograd.Function):
     def backward(ctx, d_output: Tensor | None, *d_final: Tensor | None):
         inputs, saved = ctx.inputs, ctx.saved_tensors
         values, wanted = saved[: ctx.count], ctx.needs_input_grad[1:]
-        if torch.is_grad_enabled() or peek_interpreter_stack() is not None:
+        if torch.is_grad_enabled() or _is_batched(d_output, *d_final):
             with torch.enable_grad():
                 return None, *_differentiable(inputs, values, d_output, d_final, wanted)
         # What autocast would do to the products here is not wanted.
