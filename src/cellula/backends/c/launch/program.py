@@ -197,11 +197,13 @@ class CProgram:
         training: bool = False, record: Sequence[str] = (), every: int = 0,
     ) -> Result:  # fmt: skip
         """Run a call of which `why_not` found nothing."""
+        # A name twice is one value.
+        record = tuple(dict.fromkeys(record))
         drawing = training and bool(self.plan.masks)
         masks = draw_masks(self.plan, x, settings, sizes) if drawing else {}
         lengths = None if alive is None else alive.sum(0).view(-1)
         numbers = {name: float(value) for name, value in settings.items()} if settings else {}
-        inputs = Inputs(self, sizes, numbers, lengths, tuple(masks.values()), tuple(record), every)
+        inputs = Inputs(self, sizes, numbers, lengths, tuple(masks.values()), record, every)
         values = (x, *(state[slot] for slot in self.slots), *(parameters[name] for name in self.parameters))
         if torch.is_grad_enabled() and any(value.requires_grad for value in values):
             output, *final = _Run.apply(inputs, *values)
