@@ -48,7 +48,7 @@ def check_backward(kernel, slots):
     for source in [s for product in back.weights for s in (product.left, product.right)] + [
         p.source for p in back.inputs
     ]:
-        assert source.kind in ("x", "before", "after", "column")
+        assert source.kind in ("x", "output", "d_output", "before", "after", "column")
         assert source.kind != "column" or any(source.column is column for column in columns)
         assert source.kind not in ("before", "after") or source.slot in slots
     for product in back.weights:
@@ -59,8 +59,8 @@ def check_backward(kernel, slots):
 def sizes_of(kernel, source):
     if source.column is not None:
         return source.column.size
-    if source.kind == "x":
-        return "input"
+    if source.kind in ("x", "output", "d_output"):
+        return "input" if source.kind == "x" else kernel.output.size
     return next(state.size for state in kernel.plan.graph.states if state.slot == source.slot)
 
 
