@@ -32,7 +32,7 @@ def _rows(tensor: Tensor) -> int:
 
 def _ring(tensor: Tensor, low: float, high: float) -> None:
     """The modulus is the root of a number that is uniform between the squares: even over the area."""
-    square = tensor.uniform_(low * low, high * high).clamp_(1e-12, 1 - 1e-12)
+    square = tensor.uniform_(low * low, high * high).clamp_(1e-12, 1 - 1e-6)
     tensor.copy_(torch.log(-0.5 * torch.log(square)))
 
 
