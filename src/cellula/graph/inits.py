@@ -83,7 +83,7 @@ INITS: dict[str, InitKind] = {
         "normal with deviation gain / sqrt(rows); gain 1 after LeCun, 1.4142 for relu after He", (_GAIN,), True
     ),
     "uniform_fan_in": InitKind("uniform within gain / sqrt(rows); 1 is how torch.nn.Linear starts", (_GAIN,), True),
-    "uniform_fan_out": InitKind("uniform within gain / sqrt(columns or units); 1 is how torch.nn.LSTM starts", (_GAIN,)),
+    "uniform_fan_out": InitKind("uniform within gain / sqrt(columns or units); 1 as torch.nn.LSTM starts", (_GAIN,)),
     "orthogonal": InitKind("a random orthogonal matrix times gain (Saxe et al. 2014)", (_GAIN,), True),
     "identity": InitKind("the identity matrix times scale (Le et al. 2015)", (InitNumber("scale", 1.0),), True),
     "spectral": InitKind(
