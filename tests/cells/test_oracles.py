@@ -209,3 +209,85 @@ def test_starts_that_depend_on_the_unit():
     assert square.min() >= 0.64 and square.max() <= 0.81 and abs(square.mean() - 0.725) < 0.01
     for module in (lru, Recurrent("lru", 3, 5000).layers[0]):
         assert torch.isfinite(module.nu).all() and module.theta.exp().max() <= 6.2801
+
+
+def test_the_legendre_memory_holds_the_last_steps():
+    """Voelker & Eliasmith 2018: shifted Legendre polynomials read any delay within the window off the memory."""
+    window, order = 50, 12
+    module = Recurrent("lmu", 1, 4, memory=order, theta=window, dtype=DOUBLE)
+    layer = module.layers[0]
+    with torch.no_grad():
+        layer.e_x.fill_(1.0)
+        layer.e_h.zero_()
+    time = torch.arange(300, dtype=DOUBLE)
+    u = torch.sin(2 * torch.pi * time / 61) + 0.5 * torch.cos(2 * torch.pi * time / 37)
+    _, _, recorded = module(u.view(-1, 1, 1), record=("m",))
+    memory = recorded["m"][0, :, 0]
+    for delay in (0, 17, 49):
+        place = 2 * (delay + 0.5) / window - 1
+        legendre = [1.0, place]
+        for n in range(1, order - 1):
+            legendre.append(((2 * n + 1) * place * legendre[n] - n * legendre[n - 1]) / (n + 1))
+        read = memory @ torch.tensor(legendre, dtype=DOUBLE)
+        # Held through a step, the signal is the step's mean: the middle of a step is where it is read.
+        assert (read[100:] - u[100 - delay : 300 - delay]).abs().max() < 0.03, delay
+
+
+def test_the_legendre_memory_unit_is_its_paper():
+    module, p, x = module_of("lmu", 5, memory=4, theta=9)
+    number = range(4)
+    A = torch.tensor([[(2 * i + 1) * (-1.0 if i < j else (-1.0) ** (i - j + 1)) for j in number] for i in number])
+    B = torch.tensor([(2 * i + 1) * (-1.0) ** i for i in number])
+    # A million small Euler steps lead to the exact step of a memory whose input is held.
+    both = torch.eye(5, dtype=DOUBLE)
+    both[:4] += torch.cat([A, B[:, None]], 1) / 9 / 2**20
+    both = torch.linalg.matrix_power(both, 2**20)
+    assert_close([p["A"].T, p["B"]], [both[:4, :4], both[:4, 4]], 1e-5)
+    output, last = module(x)
+    h, m, found = x.new_zeros(ROWS, 5), x.new_zeros(ROWS, 4), []
+    for value in x:
+        u = value @ p["e_x"] + h @ p["e_h"] + m @ p["e_m"]
+        m = (p["A"].T @ m.T + torch.outer(p["B"], u)).T
+        h = tanh(value @ p["W_x"] + h @ p["W_h"] + m @ p["W_m"])
+        found.append(h)
+    assert_close([output, last.m[0]], [torch.stack(found), m])
+
+
+def test_the_recurrent_highway_network_is_its_paper():
+    module, p, x = module_of("rhn", 5)
+    s, found = x.new_zeros(ROWS, 5), []
+    for value in x:
+        for layer in (1, 2, 3):
+            h, t = (
+                s @ p[f"R_{k}{layer}"] + p[f"b_{k}{layer}"] + (value @ p[f"W_{k}"] if layer == 1 else 0) for k in "ht"
+            )
+            s = tanh(h) * sigmoid(t) + s * (1 - sigmoid(t))
+        found.append(s)
+    output, _ = module(x)
+    assert_close([output], [torch.stack(found)])
+    leaves = list(module.parameters())
+    assert_close(*(torch.autograd.grad(value.square().sum(), leaves) for value in (output, torch.stack(found))))
+
+
+def test_the_phased_lstm_opens_as_in_its_paper():
+    module, p, _ = module_of("phased_lstm", 6, r=0.3, dt=1.5)
+    with torch.no_grad():
+        p["log_tau"].uniform_(0.6, 2.5)
+        p["s"].uniform_(0.1, 0.9)
+    x = torch.randn(40, ROWS, INPUT, dtype=DOUBLE)
+    h = c = x.new_zeros(ROWS, 6)
+    found = []
+    for number, value in enumerate(x):
+        tau = p["log_tau"].exp()
+        phi = torch.remainder(number * 1.5 - p["s"] * tau, tau) / tau
+        k = torch.where(phi < 0.15, 2 * phi / 0.3, torch.where(phi < 0.3, 2 - 2 * phi / 0.3, 0.001 * phi))
+        i, f = (sigmoid(value @ p[f"W_{g}"] + h @ p[f"U_{g}"] + p[f"p_{g}"] * c + p[f"b_{g}"]) for g in "if")
+        new = f * c + i * tanh(value @ p["W_g"] + h @ p["U_g"] + p["b_g"])
+        c = k * new + (1 - k) * c
+        o = sigmoid(value @ p["W_o"] + h @ p["U_o"] + p["p_o"] * c + p["b_o"])
+        h = k * o * tanh(new) + (1 - k) * h
+        found.append(h)
+    output, last = module(x)
+    assert_close([output, last.c[0]], [torch.stack(found), c])
+    leaves = list(module.parameters())
+    assert_close(*(torch.autograd.grad(value.square().sum(), leaves) for value in (output, torch.stack(found))))

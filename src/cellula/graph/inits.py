@@ -91,6 +91,10 @@ INITS: dict[str, InitKind] = {
         (InitNumber("radius", None, 0), InitNumber("density", 1.0, 0, 1)),
         True,
     ),
+    "legendre": InitKind(
+        "matrix and inlet of a memory that holds the last `window` steps in Legendre polynomials (Voelker et al. 2019)",
+        (InitNumber("window", None, 1),),
+    ),
     "tile": InitKind("0 and 1: the units of the smaller size again and again, 1 2 3 1 2 3", matrix_only=True),
     "stretch": InitKind("0 and 1: each unit of the smaller size several times, 1 1 2 2 3 3", matrix_only=True),
 }  # fmt: skip
