@@ -65,7 +65,7 @@ def draw_memory(memory: GradientOverLags, cell: str, step: str = "") -> Drawing:
         axes.set_xlabel(f"steps{step} back from the last output")
         axes.set_ylabel("norm of its gradient")
         grows = memory.verdict == "explodes"
-        axes.legend(loc="upper left" if grows else "upper right", frameon=True, edgecolor="none", framealpha=0.85)
+        axes.legend(loc="upper left" if grows else "upper right", frameon=True, edgecolor="none", framealpha=1.0)
         figure.suptitle(f"{cell}: {WORDS[memory.verdict]}", x=0.01, ha="left", fontsize=11.5, fontweight="bold")
         axes.set_title(detail(memory), fontsize=9.5, color=MUTED)
     return Drawing(figure)
