@@ -19,6 +19,8 @@ __all__ = ["draw_memory", "memory_curve"]
 
 # A curve that falls further than this shows no more by being followed down.
 DEEPEST = 1e-12
+# Near the ends of float64 the numbers of an axis overflow.
+HIGHEST = 1e200
 # More states than this are too many lines.
 MOST_STATES = 4
 
@@ -36,7 +38,7 @@ def memory_curve(lens: Lens) -> Drawing:
     if lens.memory is None:
         raise UsageError("the input has a single step; a memory needs at least 2")
     step = f" of {lens.shown.step}" if lens.shown.step else ""
-    return draw_memory(lens.memory, lens.cell, step)
+    return draw_memory(lens.memory, f"{lens.cell}, {lens.part}" if lens.part else lens.cell, step)
 
 
 def draw_memory(memory: GradientOverLags, cell: str, step: str = "") -> Drawing:
@@ -44,9 +46,9 @@ def draw_memory(memory: GradientOverLags, cell: str, step: str = "") -> Drawing:
     lags = memory.lags
     with drawn(8.0, 4.2) as figure:
         axes = figure.add_subplot()
-        known = np.isfinite(memory.norms) & (memory.norms > 0.0)
+        known = (memory.norms <= HIGHEST) & (memory.norms > 0.0)
         for number, (name, norms) in enumerate(list(memory.states.items())[:MOST_STATES]):
-            fine = np.isfinite(norms) & (norms > 0.0)
+            fine = (norms <= HIGHEST) & (norms > 0.0)
             line = {"color": COLOURS[1 + number], "ls": LINES[1 + number % 3], "lw": 1.3}
             axes.plot(lags[fine], norms[fine], label=f"with respect to the state {name}", **line)
         marker = "o" if known.sum() < 25 else ""
@@ -98,6 +100,8 @@ def detail(memory: GradientOverLags) -> str:
 
 def power(value: float, _: object) -> str:
     """10⁻³: matplotlib's own labels are mathematics, which is switched off since names are not."""
+    if not 0.0 < value < np.inf:
+        return ""
     return "10" + f"{round(np.log10(value))}".translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
@@ -108,7 +112,7 @@ def limits(memory: GradientOverLags) -> tuple[float, float]:
     if not norms.size:
         return 10.0, 0.1
     # With a base of at least three decades, a steady gradient looks steady.
-    top = float(norms.max())
+    top = min(float(norms.max()), HIGHEST)
     start = memory.norms[memory.norms > 0.0]
     bottom = max(float(norms.min()), DEEPEST * float(start[0] if start.size and np.isfinite(start[0]) else top))
     middle = np.sqrt(top) * np.sqrt(bottom)

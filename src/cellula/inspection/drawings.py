@@ -38,7 +38,7 @@ def heat_map(lens: Lens, names: Sequence[str], row: int, layer: int, order: str)
     if order not in ORDERS:
         raise UsageError(f"order is {order!r}; write {' or '.join(map(repr, ORDERS))}")
     nodes = [lens.node(name, layer) for name in names or default_names(lens)]
-    heights = [input_height(lens), *(min(1.6, 0.55 + node.units / 40) for node in nodes)]
+    heights = [input_height(lens), *(min(1.4, 0.5 + node.units / 50) for node in nodes)]
     with drawn(WIDTH, 0.9 + PANEL * sum(heights)) as figure:
         grid = figure.add_gridspec(len(nodes) + 1, 2, width_ratios=(1, 0.016), height_ratios=heights)
         top = figure.add_subplot(grid[0, 0])
@@ -248,7 +248,8 @@ def row_title(lens: Lens, row: int, layer: int) -> str:
         name = f", {shortened(lens.row_names[row])}"
     elif lens.rows > 1:
         name = f", sequence {row}"
-    return f"{lens.cell}{layer_words(lens, layer)}{name}"
+    part = f", {lens.part}" if lens.part else ""
+    return f"{lens.cell}{part}{layer_words(lens, layer)}{name}"
 
 
 def layer_words(lens: Lens, layer: int) -> str:

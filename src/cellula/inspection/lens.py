@@ -42,6 +42,7 @@ class Lens:
         hints: what deserves attention, in words.
         characters: for every row the text that it reads, one character a step; nothing where it is no text.
         row_names: of the sequences; nothing where they have no names.
+        part: the name of the layer in a model that has several; nothing for a bare one.
     """
 
     cell: str
@@ -52,6 +53,7 @@ class Lens:
     hints: tuple[str, ...]
     characters: tuple[str, ...] = ()
     row_names: tuple[str, ...] = ()
+    part: str = ""
 
     @property
     def steps(self) -> int:
@@ -219,6 +221,7 @@ class Lens:
         """All statistics as plain data for JSON; the values over time themselves are in `nodes`."""
         return {
             "cell": self.cell,
+            "part": self.part or None,
             "steps": self.steps,
             "rows": self.rows,
             "layers": self.layers,
@@ -285,7 +288,8 @@ def lens(
     if steps > 1:
         memory = gradient_over_lags(layer, found.x, found.state, states=not layer.bidirectional)
     return Lens(
-        cell=layer.graph.name,
+        # A cell that was read from text has no name, but may have a title.
+        cell=layer.graph.title or "formula" if layer.graph.name == "formula" else layer.graph.name,
         nodes=nodes,
         output=layer.graph.output,
         shown=_named(found, tuple(input_names)),
@@ -293,6 +297,7 @@ def lens(
         hints=hints_on(nodes, memory, carriers(layer.graph), steps),
         characters=_texts(characters, steps, rows),
         row_names=found.row_names,
+        part=found.part,
     )
 
 

@@ -67,13 +67,17 @@ class Inspectable(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A layer, its input [T, B, I] ([B, T, I] with `batch_first`), where it starts, and what to show beside it."""
+    """A layer, its input [T, B, I] ([B, T, I] with `batch_first`), where it starts, and what to show beside it.
+
+    `part` is its name in a model.
+    """
 
     layer: Recurrent
     x: Tensor
     state: Any
     shown: Shown
     row_names: tuple[str, ...] = ()
+    part: str = ""
 
 
 def find_subject(subject: Any, x: Any, state: Any, within: str | None) -> Subject:
@@ -85,7 +89,7 @@ def find_subject(subject: Any, x: Any, state: Any, within: str | None) -> Subjec
     if isinstance(subject, Inspectable):
         found = subject.inspected(x, within)
         captured = _captured(found.module, found.arguments, found.within)
-        return Subject(captured.layer, captured.x, captured.state, found.shown, found.row_names)
+        return Subject(captured.layer, captured.x, captured.state, found.shown, found.row_names, found.within)
     if isinstance(subject, nn.Module):
         if state is not None:
             raise UsageError("state= is that of a Recurrent; a module around one gives its own")

@@ -23,7 +23,8 @@ def print_lens(lens: Lens) -> str:
     rows = f"{lens.rows} sequences" if lens.rows > 1 else "1 sequence"
     step = f" of {lens.shown.step}" if lens.shown.step else ""
     layers = f", {lens.layers} layers" if lens.layers > 1 else ""
-    parts = [f"{lens.cell}: {lens.steps} steps{step}, {rows}{layers}", ""]
+    part = f", {lens.part}" if lens.part else ""
+    parts = [f"{lens.cell}{part}: {lens.steps} steps{step}, {rows}{layers}", ""]
     header = ("node", "what it is", "units", "mean", "spread", "low", "high", "steps alike")
     lines: list[tuple[str, ...]] = [header, *(_line(node, lens.layers > 1) for node in lens.nodes)]
     parts.append(_table(lines))
