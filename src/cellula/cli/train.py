@@ -57,6 +57,7 @@ def _columns(texts: tuple[str, ...]) -> tuple[str, ...]:
     "--missing", type=click.Choice(["refuse", "forward", "interpolate"]), help="What to do with missing values."
 )
 @click.option("--irregular", type=click.Choice(["refuse", "regularize"]), help="What to do with rows off the grid.")
+@click.option("--fixed-intervals", is_flag=True, help="Leave the intervals as the validation part calibrated them.")
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the data at most.")
 @click.option("--batch-size", type=click.IntRange(1), help="Windows a step.")
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="The highest learning rate.")
@@ -126,6 +127,7 @@ def _forecaster(given: dict[str, Any]) -> Any:
         target=_columns(given["target"]) or None,
         known=_columns(given["known"]),
         past="rest" if past == ("rest",) else past,
+        adaptive=not given["fixed_intervals"],
     )
     options = {parameter: given[option] for option, parameter in _PARAMETERS.items() if given[option] is not None}
     return forecaster.set_params(**options)

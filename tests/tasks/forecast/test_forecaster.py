@@ -221,7 +221,9 @@ def test_backtest_compares_on_all_windows_of_the_test_part():
     assert backtest.split == {
         "train_start": "2020-01-01 00:00:00",
         "train_end": "2020-01-12 15:00:00",
+        "validation_start": "2020-01-12 16:00:00",
         "validation_end": "2020-01-14 07:00:00",
+        "test_start": "2020-01-14 08:00:00",
         "test_end": "2020-01-17 15:00:00",
     }
     assert backtest.levels == (80, 95)

@@ -98,7 +98,7 @@ class Backtest:
     def __str__(self) -> str:
         lines = [
             f"{self.windows} windows, {self.horizon} steps of {self.step_label} ahead from {self.window}; "
-            f"test part {self.split['validation_end']} to {self.split['test_end']}"
+            f"test part {self.split['test_start']} to {self.split['test_end']}"
         ]
         for target in self.targets:
             scores = self.by_target.get(target, self.scores)

@@ -261,6 +261,8 @@ def split_words(split: Split, clock: Clock) -> dict[str, str]:
     return {
         "train_start": clock.words(split.train_start),
         "train_end": clock.words(split.validation_start - clock.step),
+        "validation_start": clock.words(split.validation_start),
         "validation_end": clock.words(split.test_start - clock.step),
+        "test_start": clock.words(split.test_start),
         "test_end": clock.words(split.test_end),
     }
