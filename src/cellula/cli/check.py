@@ -15,7 +15,9 @@ from cellula.cli.program import cli
 __all__ = ["check"]
 
 
-@cli.command(epilog=examples("cellula check my.cell", "cellula check my.cell --json"))
+@cli.command(
+    short_help="Check a formula file.", epilog=examples("cellula check my.cell", "cellula check my.cell --json")
+)
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 @size_options
 @output_options

@@ -154,7 +154,9 @@ def test_the_page_tells_the_result_the_comparison_and_the_formula(usual_page):
 def test_a_network_that_loses_is_said_to_lose():
     tested = backtest()
     tested.scores["network"]["mae"] = 2.5
-    assert "25.0 % more than the best baseline (ridge regression" in render_report(report(tested=tested)).replace("\u00a0", " ")
+    assert "25.0 % more than the best baseline (ridge regression" in render_report(report(tested=tested)).replace(
+        "\u00a0", " "
+    )
 
 
 def test_the_page_loads_nothing_and_runs_nothing(usual_page):

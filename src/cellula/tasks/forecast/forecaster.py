@@ -364,6 +364,18 @@ class Forecaster:
             self.training = replace(self.training, **changes)
         return self
 
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn's tools ask an estimator for: it needs no `y`, and takes tables of any content."""
+        # Asked for by scikit-learn alone, so it is there; the rest of the project does without it.
+        from sklearn.utils import InputTags, Tags, TargetTags
+
+        given = InputTags(two_d_array=True, one_d_array=True, string=True, allow_nan=True)
+        return Tags(estimator_type=None, target_tags=TargetTags(required=False), input_tags=given)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether `fit` or `load` has been called."""
+        return hasattr(self, "_model")
+
     def __repr__(self) -> str:
         defaults = inspect.signature(type(self).__init__).parameters
         given = self.get_params(deep=False)
