@@ -43,7 +43,7 @@ REFUSED = {
     "missing value": (
         lambda: changed(17, "y", np.nan),
         {},
-        r"column 'y' is missing in row 17 \(counting from 0\), at 2020-01-01 17:00:00 \(1 value is missing .*missing='forward'",
+        r"column 'y' is missing in row 17 \(counting from 0\), at 2020-01-01 17:00:00 \(1 value is .*missing='forward'",
     ),
     "infinite": (lambda: changed(17, "y", np.inf), {"missing": "forward"}, r"column 'y' is inf in row 17"),
     "huge": (lambda: hourly().assign(y=wave() * 1e300), {}, "column 'y' has numbers too large to square"),
