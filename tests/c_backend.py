@@ -83,9 +83,9 @@ class Case:
         states = {f"final {slot}": value for slot, value in result.state.items()}
         return {"output": result.output, **states, **result.recorded}
 
-    def everything(self, program, ends="", training=False):
+    def everything(self, program, ends="", training=False, record=()):
         """Values, and the gradient of a weighted sum of those whose name starts with `ends`, for every leaf."""
-        values = self.values(program, training=training)
+        values = self.values(program, training=training, record=record)
         found = gradients([v for name, v in values.items() if name.startswith(ends)], [*self.leaves.values()])
         return values | {f"d {name}": value for name, value in zip(self.leaves, found, strict=True)}
 

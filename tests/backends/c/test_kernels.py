@@ -104,6 +104,20 @@ def test_without_gradients_and_with_every_node_recorded(name):
         assert_close(case.without_gradients(c, record=names), case.without_gradients(reference, record=names))
 
 
+@pytest.mark.parametrize("name", ["lstm", "slstm", "lru", "mlp", "zoneout_lstm"])
+def test_gradients_of_recorded_nodes(name):
+    """A loss on all, on some, and on the output alone; the output itself is among what is recorded."""
+    c, reference = make(name)
+    names = tuple(load_cell(name).equation)
+    for shape in (SHAPES[1], SHAPES[-1]):
+        for ends in ("", names[0], "output"):
+            found = []
+            for program in (c, reference):
+                torch.manual_seed(1)
+                found.append(Case(name, *shape).everything(program, ends, training=True, record=names))
+            assert_close(*found)
+
+
 # With all optimisation a kernel takes the compiler seconds: these four are those of test_values.
 FULL = ("lstm", "gru", "layer_norm_lstm", "slstm")
 
