@@ -24,6 +24,12 @@ def assert_same_bits(one, other):
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _flags_of_the_package():
+    with compiler_flags(""):
+        yield
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", CELLS)
 def test_the_same_inputs_give_the_same_bits(name, threads):
