@@ -20,6 +20,7 @@ from cellula.plan.plan import Plan, make_plan
 from cellula.printers.formula import print_formula
 
 if TYPE_CHECKING:
+    from cellula.checks import check
     from cellula.nn.hopfield import HopfieldMemory
     from cellula.nn.recurrent import Recurrent
     from cellula.nn.truncated import truncated
@@ -41,6 +42,7 @@ __all__ = [
     "UsageError",
     "build",
     "cells",
+    "check",
     "compare",
     "compile",
     "diagram",
@@ -56,6 +58,7 @@ __all__ = [
 
 # Where the names that need torch come from.
 _HEAVY = {
+    "check": "cellula.checks",
     "HopfieldMemory": "cellula.nn.hopfield",
     "Recurrent": "cellula.nn.recurrent",
     "truncated": "cellula.nn.truncated",

@@ -1,0 +1,49 @@
+"""Do the numbers stay numbers: at ordinary inputs, and at inputs that no one meant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from cellula.checks.case import Case
+from cellula.checks.report import Failed
+
+__all__ = ["check_finite", "check_large"]
+
+LARGE = 1000.0
+
+
+def check_finite(case: Case) -> str:
+    """Outputs, states and gradients are numbers.
+
+    Raises:
+        Failed: something is NaN or infinite.
+    """
+    _expect_finite(case.everything(case.reference), "at ordinary inputs")
+    return f"outputs, states and gradients over {len(case.x)} steps are numbers"
+
+
+def check_large(case: Case) -> str:
+    """The same in float32 where every input is 0, very large, very small, or jumps between the two.
+
+    Raises:
+        Failed: something is NaN or infinite.
+    """
+    shapes = {"0": 0.0, f"{LARGE:g}": LARGE, f"-{LARGE:g}": -LARGE, f"±{LARGE:g} in turn": None}
+    for name, level in shapes.items():
+        with torch.no_grad():
+            x = torch.full_like(case.x, LARGE if level is None else level)
+            if level is None:
+                x[::2] *= -1
+        given = case.with_leaves({**case.leaves, "x": x}).to(torch.float32)
+        _expect_finite(given.everything(case.reference), f"where the input is {name} throughout")
+    return f"inputs of 0, ±{LARGE:g} and jumps between them give numbers, {len(case.x)} steps in float32"
+
+
+def _expect_finite(values: Mapping[str, Tensor], when: str) -> None:
+    for name, value in values.items():
+        if not bool(value.isfinite().all()):
+            kind = "NaN" if bool(value.isnan().any()) else "infinite"
+            raise Failed(f"{name} is {kind} {when}")
