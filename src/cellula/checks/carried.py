@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Container
 from dataclasses import dataclass
 
 from cellula.graph.classify import classify
@@ -9,7 +11,7 @@ from cellula.graph.graph import Graph
 from cellula.graph.node import Constant, Node, State
 from cellula.graph.ops import OPS
 
-__all__ = ["Way", "gate_of", "ways"]
+__all__ = ["Way", "gate_of", "leads_around", "ways"]
 
 # A formula in which everything reads everything has more ways than anyone looks at.
 _MOST = 200
@@ -33,7 +35,7 @@ class Way:
 
 
 def ways(graph: Graph, name: str) -> tuple[Way, ...]:
-    """Every way from the old value of a named node to its new one within a step, up to 200.
+    """The ways from the old value of a named node to its new one within a step, the shortest 200.
 
     Args:
         graph: a checked cell.
@@ -46,13 +48,13 @@ def ways(graph: Graph, name: str) -> tuple[Way, ...]:
         [(1, ())]
     """
     found: list[Way] = []
-    stack = [(graph.equation[name].node, Way())]
-    while stack and len(found) < _MOST:
-        node, way = stack.pop()
-        what = node.attribute
-        if isinstance(what, State) and (what.name, what.lag) == (name, 1):
+    readers = _readers(graph, name)
+    queue = deque([(graph.equation[name].node, Way())])
+    while queue and len(found) < _MOST:
+        node, way = queue.popleft()
+        if _is_old(node, name):
             found.append(way)
-        stack += [(child, longer) for child, longer in _onwards(node, way) if _reads(child, name)]
+        queue += [(child, longer) for child, longer in _onwards(node, way) if child in readers]
     return tuple(found)
 
 
@@ -72,17 +74,38 @@ def _onwards(node: Node, way: Way) -> list[tuple[Node, Way]]:
     return [(child, longer) for child in node.inputs]
 
 
-def _reads(node: Node, name: str) -> bool:
-    """Whether a node depends on h[t-1]."""
+def _readers(graph: Graph, name: str) -> set[Node]:
+    """The nodes that depend on h[t-1] within a step, it among them."""
+    found: set[Node] = set()
+    for node in graph.nodes:
+        if _is_old(node, name) or not found.isdisjoint(node.inputs):
+            found.add(node)
+    return found
+
+
+def _is_old(node: Node, name: str) -> bool:
+    what = node.attribute
+    return isinstance(what, State) and (what.name, what.lag) == (name, 1)
+
+
+def leads_around(graph: Graph, name: str, functions: Container[str]) -> bool:
+    """Whether some way from h[t-1] to h[t] goes through none of these functions.
+
+    Example:
+        >>> from cellula import load_cell
+        >>> from cellula.checks.carried import leads_around
+        >>> [leads_around(load_cell(cell), "c", ["sigmoid"]) for cell in ("lstm", "lstm_printed")]
+        [True, False]
+    """
     seen: set[Node] = set()
-    stack = [node]
+    stack = [graph.equation[name].node]
     while stack:
-        found = stack.pop()
-        if isinstance(found.attribute, State) and (found.attribute.name, found.attribute.lag) == (name, 1):
+        node = stack.pop()
+        if _is_old(node, name):
             return True
-        if found not in seen:
-            seen.add(found)
-            stack += found.inputs
+        if node not in seen and node.op not in functions:
+            seen.add(node)
+            stack += node.inputs
     return False
 
 

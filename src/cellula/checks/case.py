@@ -73,6 +73,11 @@ class Case:
             self, x=leaves["x"], start=start, parameters={name: leaves[f"parameter {name}"] for name in self.parameters}
         )
 
+    def without_start(self) -> Case:
+        """The same call from states of 0, as sequences begin."""
+        zeros = {f"state {slot}": torch.zeros_like(value).requires_grad_() for slot, value in self.start.items()}
+        return self.with_leaves({**self.leaves, **zeros})
+
     def to(self, dtype: torch.dtype) -> Case:
         """The same numbers in another type; every leaf wants gradients."""
         return self.with_leaves({name: v.detach().to(dtype).requires_grad_() for name, v in self.leaves.items()})

@@ -45,7 +45,7 @@ def check_differences(case: Case) -> str:
 
 def _inner(directions: Tensor, gradient: Tensor) -> Tensor:
     """The slope along each direction."""
-    return (directions * gradient).flatten(1).sum(1)
+    return (directions * gradient).reshape(_DIRECTIONS, -1).sum(1)
 
 
 def _differences(case: Case, leaves: dict[str, Tensor], along: dict[str, Tensor], step: float) -> dict[str, Tensor]:

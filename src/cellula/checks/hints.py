@@ -6,21 +6,23 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from cellula.checks.carried import gate_of, ways
+from cellula.checks.carried import gate_of, leads_around, ways
 from cellula.checks.report import Hint
 from cellula.checks.start import Start
 from cellula.graph.classify import classify
 from cellula.graph.graph import Graph
-from cellula.graph.node import Input, Node, Parameter, State, walk
+from cellula.graph.node import Input, Node, Parameter, State
 
 __all__ = ["HINTS", "HintKind", "find_hints"]
 
-# Functions by the largest slope that they have.
-_FLAT = {"sigmoid": "1/4", "hard_sigmoid": "1/6"}
+# Functions whose slope is at most 1/4.
+_FLAT = ("sigmoid", "hard_sigmoid")
 # Functions that have no upper bound, so that a matrix in a loop with them can blow up or die.
 _UNBOUNDED = {"relu", "leaky_relu", "elu", "gelu", "silu", "softplus"}
 # A gate this near 1/2 is undecided; one outside these bounds is saturated, if most of it is.
 _UNDECIDED, _SATURATED, _MOST = 0.02, 0.01, 0.5
+# A memory of fewer steps than this is short for any task.
+_SHORT = 3
 # A state that grows by this factor from the first half of the steps to the second has no bound.
 _GROWTH = 10.0
 
@@ -82,6 +84,9 @@ def _keeping(graph: Graph) -> Iterator[tuple[str, str, bool]]:
 
 def _forget_bias(start: Start) -> Iterator[Found]:
     graph = start.graph
+    if start.lags.verdict != "vanishes":
+        # Something else keeps what the gate lets go.
+        return
     for state, gate, turned in _keeping(graph):
         value = start.quiet[gate]
         if float((value - 0.5).abs().max()) > _UNDECIDED:
@@ -112,20 +117,18 @@ def _bias(graph: Graph, value: Node) -> str | None:
 
 
 def _flat_state(start: Start) -> Iterator[Found]:
-    graph = start.graph
-    for state in _states(graph):
-        found = ways(graph, state)
-        flat = [next((name for name in way.functions if name in _FLAT), None) for way in found]
-        if found and all(flat):
-            name = str(flat[0])
-            yield (
-                state,
-                f"every way from {state}[t-1] to {state}[t] goes through {name}, whose slope is at most {_FLAT[name]}: "
-                "what is stored fades at every step, and so does its gradient",
-                f"leave the sum in {state}[t] as it is, with gates that keep it in bounds, or write tanh",
-            )
-            # What depends on this state goes the same way.
-            return
+    graph, states = start.graph, _states(start.graph)
+    looping = [state for state in states if leads_around(graph, state, ())]
+    # Where another state is carried on as it is, that one is the memory.
+    if any(leads_around(graph, state, _FLAT) for state in looping):
+        return
+    for state in looping[:1]:
+        yield (
+            state,
+            f"every way from {state}[t-1] to {state}[t] goes through a sigmoid, whose slope is at most 1/4: what is "
+            "stored fades at every step, and so does its gradient",
+            f"leave the sum in {state}[t] as it is, with gates that keep it in bounds, or write tanh",
+        )
 
 
 def _grows(start: Start) -> Iterator[Found]:
@@ -157,7 +160,7 @@ def _saturated(start: Start) -> Iterator[Found]:
     for name, role in classify(start.graph).items():
         value = start.nodes[name]
         stuck = float(((value < _SATURATED) | (value > 1 - _SATURATED)).double().mean())
-        if role == "gate" and stuck > _MOST and _varies(start.graph.equation[name].value):
+        if role == "gate" and stuck > _MOST and start.graph.equation[name].value.op in _FLAT:
             yield (
                 name,
                 f"{stuck:.0%} of it is within {_SATURATED} of 0 or 1 at first, where its gradient is next to nothing",
@@ -165,23 +168,16 @@ def _saturated(start: Start) -> Iterator[Found]:
             )
 
 
-def _varies(node: Node) -> bool:
-    return any(isinstance(below.attribute, Input | State) for below in walk([node]))
-
-
 def _vanishes(start: Start) -> Iterator[Found]:
-    if start.lags.verdict == "vanishes" and start.lags.growth < _FAST:
+    lags = start.lags
+    if lags.verdict == "vanishes" and lags.effective_memory < _SHORT:
         yield (
             start.graph.output,
-            f"its gradient shrinks by {start.lags.growth:.2g} a step before any training: "
-            f"{start.lags.effective_memory + 1} steps hold 90 % of it",
+            f"90 % of its gradient comes from the last {lags.effective_memory + 1} steps before any training, and it "
+            f"shrinks by {lags.growth:.2g} a step",
             "a state that is carried on as it is (c[t] = f[t] * c[t-1] + ...), a forget bias of 1 or more, or an "
             "orthogonal recurrent matrix, where tasks need longer memories",
         )
-
-
-# Slower than this the memory holds some ten steps, which many tasks do well with.
-_FAST = 0.5
 
 
 def _explodes(start: Start) -> Iterator[Found]:
@@ -233,7 +229,7 @@ HINTS: dict[str, HintKind] = {
     "saturated-gate": HintKind("a gate that starts at 0 or 1 for most inputs", _saturated),
     "unbounded-init": HintKind("a recurrent matrix under relu that starts neither orthogonal nor as the identity "
                                "(Le et al. 2015)", _unbounded_init),
-    "vanishing": HintKind("the gradient shrinks by half a step or more before any training", _vanishes),
+    "vanishing": HintKind("nearly all of the gradient comes from three steps before any training", _vanishes),
     "exploding": HintKind("the gradient grows over time before any training", _explodes),
     "no-memory": HintKind("a cell without any state", _no_memory),
     "no-input": HintKind("a cell that does not read its input", _no_input),

@@ -21,7 +21,8 @@ def check_finite(case: Case) -> str:
     Raises:
         Failed: something is NaN or infinite.
     """
-    _expect_finite(case.everything(case.reference), "at ordinary inputs")
+    _expect_finite(case.without_start().everything(case.reference), "at ordinary inputs, from states of 0")
+    _expect_finite(case.everything(case.reference), "at ordinary inputs, from states between 0.1 and 1.1")
     return f"outputs, states and gradients over {len(case.x)} steps are numbers"
 
 

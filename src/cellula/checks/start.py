@@ -14,7 +14,7 @@ from cellula.inspection.memory import GradientOverLags
 
 __all__ = ["Start", "look_at_start"]
 
-STEPS, ROWS = 256, 4
+STEPS, ROWS = 128, 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,9 +45,9 @@ def look_at_start(case: Case, moved: Case, lags: GradientOverLags) -> Start:
         lags: what was measured over lags.
     """
     graph = case.graph
-    fresh = make_case(graph, case.sizes, case.settings, STEPS, ROWS, moved=0.0)
-    fresh = fresh.with_leaves({n: v.detach() * (not n.startswith("state ")) for n, v in fresh.leaves.items()})
-    silent = fresh.with_leaves({n: v[:1] * 0.0 if n == "x" else v for n, v in fresh.leaves.items()})
+    fresh = make_case(graph, case.sizes, case.settings, STEPS, ROWS, moved=0.0).without_start()
+    fresh = fresh.with_leaves({name: value.detach() for name, value in fresh.leaves.items()})
+    silent = fresh.with_leaves({**fresh.leaves, "x": torch.zeros_like(fresh.x[:1])})
     names = tuple(graph.equation)
     nodes, quiet = (
         one.reference(one.x, one.start, one.parameters, one.settings, one.sizes, record=names).recorded

@@ -59,7 +59,7 @@ class Subject:
         """Many steps of the caller's cell, as it starts."""
         blocks = blocks_of(self.graph)
         sizes = {name: size if size <= LARGEST else LARGEST + -LARGEST % blocks for name, size in self.sizes.items()}
-        return make_case(self.graph, sizes, self.settings, LAGS, 4, seed=self.seed, moved=0.0)
+        return make_case(self.graph, sizes, self.settings, LAGS, 2, seed=self.seed, moved=0.0)
 
     @cached_property
     def lags(self) -> GradientOverLags:
@@ -110,9 +110,9 @@ def check(
 ) -> CheckReport:
     """Put a cell through the checks that Cellula's own cells pass.
 
-    The gradient against finite differences, the derived backward step against autograd, generated C and an exported ONNX
-    file against the reference, step by step against the whole sequence, ragged batches, large inputs; how far back the
-    gradient reaches; and hints at what deserves a thought, such as a forget gate whose bias starts at 0.
+    The gradient against finite differences, the derived backward step against autograd, generated C and an exported
+    ONNX file against the reference, step by step against the whole sequence, ragged batches, large inputs; how far back
+    the gradient reaches; and hints at what deserves a thought, such as a forget gate whose bias starts at 0.
 
     Args:
         cell: a name of the zoo, the path of a `.cell` file, the text of a formula, or a graph.
