@@ -164,13 +164,14 @@ def make_case(
 def disagreement(actual: Tensors, expected: Tensors) -> tuple[float, str]:
     """The largest difference and where it is, each relative to 1 + the largest element there; NaN equals nothing."""
     worst, where = 0.0, next(iter(expected), "")
-    for name, value in expected.items():
+    for name, wanted in expected.items():
+        value = wanted.detach()
         if actual[name].shape != value.shape:
             return math.inf, f"{name} (shapes {list(actual[name].shape)} and {list(value.shape)})"
         if not value.numel():
             continue
         scale = 1.0 + float(value.abs().amax())
-        found = float((actual[name].to(value.dtype) - value).abs().amax()) / scale
+        found = float((actual[name].detach().to(value.dtype) - value).abs().amax()) / scale
         if math.isnan(found):
             return math.inf, name
         if found > worst:

@@ -44,8 +44,11 @@ def check_c(case: Case) -> str:
             raise Failed(str(error)) from error
         name = str(dtype).removeprefix("torch.")
         found.append(expect_equal(actual, exact.everything(case.reference), tolerance, name))
-        with torch.no_grad():
-            expect_equal(same.values(program), exact.values(case.reference), tolerance, f"{name} without gradients")
+        if dtype == torch.float32:
+            # The kernels that keep nothing for a way back, which streaming and prediction use.
+            with torch.no_grad():
+                without = same.values(program)
+            expect_equal(without, exact.values(case.reference), tolerance, f"{name} without gradients")
         ragged = _Ragged(program, case), _Ragged(case.reference, case)
         expect_equal(same.everything(ragged[0]), exact.everything(ragged[1]), tolerance, f"{name}, ragged")
     return f"outputs, states and all gradients: {', '.join(found)}"

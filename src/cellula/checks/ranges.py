@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
-from torch import Tensor
 
 from cellula.checks.case import Case
 from cellula.checks.report import Failed
@@ -21,8 +18,8 @@ def check_finite(case: Case) -> str:
     Raises:
         Failed: something is NaN or infinite.
     """
-    _expect_finite(case.without_start().everything(case.reference), "at ordinary inputs, from states of 0")
-    _expect_finite(case.everything(case.reference), "at ordinary inputs, from states between 0.1 and 1.1")
+    _expect_finite(case.without_start(), "at ordinary inputs, from states of 0")
+    _expect_finite(case, "at ordinary inputs, from states between 0.1 and 1.1")
     return f"outputs, states and gradients over {len(case.x)} steps are numbers"
 
 
@@ -39,12 +36,27 @@ def check_large(case: Case) -> str:
             if level is None:
                 x[::2] *= -1
         given = case.with_leaves({**case.leaves, "x": x}).to(torch.float32)
-        _expect_finite(given.everything(case.reference), f"where the input is {name} throughout")
+        _expect_finite(given, f"where the input is {name} throughout")
     return f"inputs of 0, ±{LARGE:g} and jumps between them give numbers, {len(case.x)} steps in float32"
 
 
-def _expect_finite(values: Mapping[str, Tensor], when: str) -> None:
-    for name, value in values.items():
+def _expect_finite(case: Case, when: str) -> None:
+    for name, value in case.everything(case.reference).items():
         if not bool(value.isfinite().all()):
             kind = "NaN" if bool(value.isnan().any()) else "infinite"
-            raise Failed(f"{name} is {kind} {when}")
+            raise Failed(
+                f"{name} is {kind} {when}{_origin(case)}; look at what it divides by, or takes a log or exp of"
+            )
+
+
+def _origin(case: Case) -> str:
+    """Where a value that is no number first appears."""
+    names = tuple(case.graph.equation)
+    with torch.no_grad():
+        given = (case.x, case.start, case.parameters, case.settings, case.sizes)
+        nodes = case.reference(*given, record=names).recorded
+    for step in range(len(case.x)):
+        for name in names:
+            if not bool(nodes[name][step].isfinite().all()):
+                return f" (first in {name}[t], step {step + 1})"
+    return " (the values are numbers, their gradients are not)"

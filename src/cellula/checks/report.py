@@ -64,14 +64,14 @@ class CheckReport:
         name: of the cell.
         sizes: units of every size for which the counts are.
         outcomes: one for each check, in the order in which they ran.
-        hints: what deserves a thought; no hint makes a cell fail.
+        hints: what deserves a thought, None where nobody looked; no hint makes a cell fail.
         notes: what the checks measured, as plain data: parameter count, costs, gradient over lags.
     """
 
     name: str
     sizes: Mapping[str, int]
     outcomes: tuple[Outcome, ...]
-    hints: tuple[Hint, ...]
+    hints: tuple[Hint, ...] | None
     notes: Mapping[str, Any]
 
     @property
@@ -91,7 +91,7 @@ class CheckReport:
             "passed": self.passed,
             "sizes": dict(self.sizes),
             "checks": [asdict(outcome) for outcome in self.outcomes],
-            "hints": [asdict(hint) for hint in self.hints],
+            "hints": None if self.hints is None else [asdict(hint) for hint in self.hints],
             **self.notes,
         }
 
@@ -101,8 +101,9 @@ class CheckReport:
             _hanging(f"  {_MARKS[outcome.status]:<8}{outcome.check:<{width}}  ", outcome.detail)
             for outcome in self.outcomes
         ]
-        lines += ["", "hints" if self.hints else "no hints"]
-        for hint in self.hints:
+        if self.hints is not None:
+            lines += ["", "hints" if self.hints else "no hints"]
+        for hint in self.hints or ():
             place = f" (line {hint.line})" if hint.line else ""
             lines.append(_hanging("  ", f"{hint.where}{place}: {hint.message}"))
             lines.append(_hanging("    ", f"instead: {hint.instead}"))

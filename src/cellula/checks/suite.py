@@ -3,78 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cellula.cells.catalogue import load_cell
-from cellula.checks.case import Case, blocks_of, make_case, small_sizes
 from cellula.checks.formula import check_costs, check_parameters, check_print, check_sizes
-from cellula.checks.gradients import check_backward, check_differences
-from cellula.checks.hints import find_hints
-from cellula.checks.other_backends import check_c, check_onnx
-from cellula.checks.ranges import check_finite, check_large
 from cellula.checks.report import CheckReport, Failed, NotRun, Outcome
-from cellula.checks.sequences import check_empty, check_ragged, check_steps, module_of
-from cellula.checks.start import look_at_start
 from cellula.errors import UsageError
 from cellula.graph.graph import Graph
-from cellula.inspection.memory import GradientOverLags, gradient_over_lags
 
-__all__ = ["FORMULA_CHECKS", "NUMBER_CHECKS", "Subject", "check"]
+if TYPE_CHECKING:
+    from cellula.checks.numbers import Subject
 
-# For the gradient over lags: how many steps, and the largest cell that it is measured with.
-LAGS, LARGEST = 100, 64
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A cell that is to be checked in numbers.
-
-    Args:
-        graph: the cell.
-        sizes: name -> number of units, as the caller has them.
-        settings: name -> number.
-        seed: of all random numbers.
-    """
-
-    graph: Graph
-    sizes: Mapping[str, int]
-    settings: Mapping[str, float]
-    seed: int = 0
-
-    @cached_property
-    def small(self) -> Case:
-        """A few steps of a few units, moved from where training starts."""
-        return make_case(self.graph, small_sizes(self.graph), self.settings, seed=self.seed)
-
-    @cached_property
-    def wide(self) -> Case:
-        """More units than a vector of the processor holds."""
-        return make_case(self.graph, small_sizes(self.graph, 5, 19, 7), self.settings, 6, seed=self.seed)
-
-    @cached_property
-    def long(self) -> Case:
-        """Many steps of the caller's cell, as it starts."""
-        blocks = blocks_of(self.graph)
-        sizes = {name: size if size <= LARGEST else LARGEST + -LARGEST % blocks for name, size in self.sizes.items()}
-        return make_case(self.graph, sizes, self.settings, LAGS, 2, seed=self.seed, moved=0.0)
-
-    @cached_property
-    def lags(self) -> GradientOverLags:
-        """How far back the gradient of the last output reaches before any training."""
-        case = self.long
-        return gradient_over_lags(module_of(case), case.x.detach(), seed=self.seed)
-
-
-def _check_lags(subject: Subject) -> str:
-    lags = subject.lags
-    text = f"at the start of training, {lags.verdict}"
-    if lags.verdict in ("no memory", "no gradient"):
-        return text
-    return f"{text}: times {lags.growth:.3g} a step back; 90 % of it in {lags.effective_memory + 1} of {LAGS} steps"
-
+__all__ = ["FORMULA_CHECKS", "check"]
 
 # Checks that need the formula and sizes: name -> (what is shown, what is noted).
 FORMULA_CHECKS: dict[str, Callable[[Graph, Mapping[str, int]], tuple[str, Mapping[str, Any]]]] = {
@@ -82,19 +24,6 @@ FORMULA_CHECKS: dict[str, Callable[[Graph, Mapping[str, int]], tuple[str, Mappin
     "parameters": check_parameters,
     "cost per step": check_costs,
     "print and read": check_print,
-}
-# Checks in numbers. The first one comes first: of what is not a number no other can say anything.
-NUMBER_CHECKS: dict[str, Callable[[Subject], str]] = {
-    "finite": lambda subject: check_finite(subject.small),
-    "finite differences": lambda subject: check_differences(subject.small),
-    "derived backward": lambda subject: check_backward(subject.small),
-    "generated C": lambda subject: check_c(subject.wide),
-    "step by step": lambda subject: check_steps(subject.small),
-    "ragged": lambda subject: check_ragged(subject.small),
-    "no step, one step": lambda subject: check_empty(subject.small),
-    "large inputs": lambda subject: check_large(subject.small),
-    "ONNX": lambda subject: check_onnx(subject.wide),
-    "gradient over lags": _check_lags,
 }
 
 
@@ -135,40 +64,42 @@ def check(
         >>> report = check("h[t] = sigmoid(x[t] @ W + h[t-1] @ U + b)", 3, 8, without=("generated C", "ONNX"))
         >>> report.passed
         True
-        >>> [hint.kind for hint in report.hints]
+        >>> [hint.kind for hint in report.hints or ()]
         ['flat-state', 'vanishing']
 
     Reference: the forget bias is that of Jozefowicz, Zaremba & Sutskever 2015, An Empirical Exploration of Recurrent
     Network Architectures
     """
     graph = load_cell(cell)
-    unknown = [name for name in without if name not in NUMBER_CHECKS]
-    if unknown:
-        raise UsageError(f"there is no check {unknown[0]!r}; write some of {', '.join(map(repr, NUMBER_CHECKS))}")
     sizes, numbers = _split(graph, input_size, hidden_size, settings)
     outcomes, notes = [], {}
     for name, run in FORMULA_CHECKS.items():
         outcome, noted = _outcome(name, lambda run=run: run(graph, sizes))
         outcomes.append(outcome)
         notes |= noted
+    report = CheckReport(graph.name, sizes, tuple(outcomes), None, notes)
     if quick:
-        return CheckReport(graph.name, sizes, tuple(outcomes), (), notes)
+        return report
+    # torch is loaded only when something is to run.
+    from cellula.checks.numbers import NUMBER_CHECKS, Subject
+
+    unknown = [name for name in without if name not in NUMBER_CHECKS]
+    if unknown:
+        raise UsageError(f"there is no check {unknown[0]!r}; write some of {', '.join(map(repr, NUMBER_CHECKS))}")
     subject = Subject(graph, sizes, numbers, seed)
     for name, run in NUMBER_CHECKS.items():
-        outcomes.append(_numbers(name, run, subject, without, outcomes))
-    report = CheckReport(graph.name, sizes, tuple(outcomes), (), notes)
-    if not {"finite", "gradient over lags"}.isdisjoint(report.failed):
+        report = replace(report, outcomes=(*report.outcomes, _numbers(name, run, subject, without, report)))
+    if not {"finite", "gradient over lags"}.isdisjoint((*report.failed, *without)):
         return report
-    found = find_hints(look_at_start(subject.long, subject.small, subject.lags))
-    return replace(report, hints=found, notes={**notes, "gradient_over_lags": subject.lags.to_dict()})
+    return replace(report, hints=subject.hints(), notes={**notes, "gradient_over_lags": subject.lags.to_dict()})
 
 
 def _numbers(
-    name: str, run: Callable[[Subject], str], subject: Subject, without: tuple[str, ...], before: list[Outcome]
+    name: str, run: Callable[[Subject], str], subject: Subject, without: tuple[str, ...], before: CheckReport
 ) -> Outcome:
     if name in without:
         return Outcome(name, "not run", "left out")
-    if any((one.check, one.status) == ("finite", "failed") for one in before):
+    if "finite" in before.failed:
         return Outcome(name, "not run", "the cell does not give numbers that could be compared")
     return _outcome(name, lambda: (run(subject), {}))[0]
 
