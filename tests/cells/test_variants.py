@@ -60,6 +60,10 @@ def compare(cell, step, hidden=HIDDEN, **settings):
     sizes = module.layers[0].state_sizes
     start = {name: (torch.rand(1, ROWS, size, dtype=DOUBLE) + 0.1).requires_grad_() for name, size in sizes.items()}
     parameters = dict(module.layers[0].named_parameters())
+    # What is given comes along, and its gradient with it.
+    given = {name: value.clone().requires_grad_() for name, value in module.layers[0].named_buffers()}
+    module.layers[0]._buffers.update(given)
+    parameters |= {name: value for name, value in given.items() if not name.endswith("_lag0")}
     found, state = module(x, module.state(**start))
     ours = {"output": found, **{f"state {name}": value for name, value in state._asdict().items()}}
     output, last = by_hand_variants.run(step, x, {name: value[0] for name, value in start.items()}, parameters)

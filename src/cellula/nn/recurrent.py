@@ -19,6 +19,7 @@ from cellula.backends.reference import Result
 from cellula.cells.catalogue import cells, load_cell
 from cellula.errors import UsageError
 from cellula.graph.graph import Graph
+from cellula.graph.inits import complaint
 from cellula.graph.names import nearest
 from cellula.graph.node import Setting
 from cellula.graph.ops import OPS
@@ -128,7 +129,8 @@ class Recurrent(nn.Module):
             output = self.graph.equation[self.graph.output].node.size
             self.output_size = (1 if output is None else sizes[output]) * self.directions
             for _ in range(self.directions):
-                self.layers.append(Direction(program, sizes, initial_state == "learned", device, dtype))
+                start = initial_state == "learned"
+                self.layers.append(Direction(program, sizes, self.settings, start, device, dtype))
         self.reset_parameters()
 
     @property
@@ -279,7 +281,7 @@ class Recurrent(nn.Module):
         layers = list(self._all())
         self._made_state, self._draws = self._state_type, bool(make_plan(self.graph).masks)
         self._state_sizes = tuple(layers[0].state_sizes.values())
-        found = [(layer.stepper(self.settings), layer._parameters) for layer in layers]
+        found = [(layer.stepper(self.settings), layer.stored()) for layer in layers]
         alike = all(tuple(layer.state_sizes.values()) == self._state_sizes for layer in layers)
         ready = alike and all(stepper is not None for stepper, _ in found)
         self._steppers = [(stepper, own) for stepper, own in found if stepper is not None] if ready else None
@@ -391,7 +393,17 @@ def _split_settings(graph: Graph, given: Mapping[str, float]) -> tuple[dict[str,
     sizes = {name: _count(given[name], name) for name in graph.extra_sizes}
     values = defaults | {name: _number(given[name], name) for name in defaults if name in given}
     _check_ranges(graph, values)
+    _check_starts(graph, values)
     return values, sizes
+
+
+def _check_starts(graph: Graph, values: Mapping[str, float]) -> None:
+    """A setting that says how a parameter starts lies within what that way allows."""
+    for parameter in graph.parameters:
+        init = parameter.init
+        wrong = None if init is None else complaint(init.kind, init.numbers(values))
+        if wrong is not None:
+            raise UsageError(f"{parameter.name} cannot start so: {wrong}")
 
 
 def _check_ranges(graph: Graph, values: Mapping[str, float]) -> None:
