@@ -31,6 +31,7 @@ def run_backward_by_hand(case: Case, weights: Tensor) -> dict[str, Tensor]:
     backward, x, start = make_backward(case.plan), case.x, case.start
     masks = _mean_masks(case)
     states = _forward_states(case, masks)
+    learned = [term for term in backward.weights if term.parameter.learned]
     results = _results(backward)
     total = {name: torch.zeros_like(value) for name, value in case.parameters.items()}
     inputs = torch.zeros_like(x)
@@ -39,7 +40,7 @@ def run_backward_by_hand(case: Case, weights: Tensor) -> dict[str, Tensor]:
         given = {**masks, (case.graph.output, False): weights[t]}
         given |= {(slot, True): value for slot, value in carry.items()}
         registers = evaluate(results, _leaf_values(results, case, x[t], states[t], given), case.sizes)
-        for term in backward.weights:
+        for term in learned:
             name = term.parameter.name
             total[name] = total[name] + _weight_gradient(term, registers, x.shape[1], total[name].shape)
         if backward.input is not None:
@@ -49,7 +50,8 @@ def run_backward_by_hand(case: Case, weights: Tensor) -> dict[str, Tensor]:
             for slot, node in backward.carries
         }
     starts = {f"state {slot}": value for slot, value in carry.items()}
-    return {"x": inputs, **starts, **{f"parameter {name}": value for name, value in total.items()}}
+    found = {"x": inputs, **starts, **{f"parameter {name}": value for name, value in total.items()}}
+    return {name: found[name] for name in case.leaves}
 
 
 def _mean_masks(case: Case) -> dict[Any, Tensor]:

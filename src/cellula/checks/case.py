@@ -15,7 +15,7 @@ from cellula.backends import compile
 from cellula.backends.reference import ReferenceProgram, Result
 from cellula.checks.report import Failed
 from cellula.graph.graph import Graph
-from cellula.nn.initialize import initialize
+from cellula.nn.initialize import initialize, triangle
 from cellula.plan.plan import Plan, make_plan
 
 __all__ = ["Case", "blocks_of", "disagreement", "expect_equal", "make_case", "small_sizes"]
@@ -62,16 +62,16 @@ class Case:
 
     @property
     def leaves(self) -> dict[str, Tensor]:
-        """Everything that has a gradient, by name."""
+        """Everything that has a gradient, by name; what is given has none."""
         starts = {f"state {slot}": value for slot, value in self.start.items()}
-        return {"x": self.x, **starts, **{f"parameter {name}": value for name, value in self.parameters.items()}}
+        learned = [parameter.name for parameter in self.graph.parameters if parameter.learned]
+        return {"x": self.x, **starts, **{f"parameter {name}": self.parameters[name] for name in learned}}
 
     def with_leaves(self, leaves: Tensors) -> Case:
         """The same call with other numbers."""
         start = {slot: leaves[f"state {slot}"] for slot in self.start}
-        return replace(
-            self, x=leaves["x"], start=start, parameters={name: leaves[f"parameter {name}"] for name in self.parameters}
-        )
+        parameters = {name: leaves.get(f"parameter {name}", value) for name, value in self.parameters.items()}
+        return replace(self, x=leaves["x"], start=start, parameters=parameters)
 
     def without_start(self) -> Case:
         """The same call from states of 0, as sequences begin."""
@@ -80,7 +80,8 @@ class Case:
 
     def to(self, dtype: torch.dtype) -> Case:
         """The same numbers in another type; every leaf wants gradients."""
-        return self.with_leaves({name: v.detach().to(dtype).requires_grad_() for name, v in self.leaves.items()})
+        same = replace(self, parameters={name: value.detach().to(dtype) for name, value in self.parameters.items()})
+        return same.with_leaves({name: v.detach().to(dtype).requires_grad_() for name, v in self.leaves.items()})
 
     def run(self, program: Any) -> Result:
         """One call of a program."""
@@ -111,7 +112,7 @@ def weighted_sum(values: Iterable[Tensor]) -> Tensor:
 
 def blocks_of(graph: Graph) -> int:
     """What every size of a cell must be a multiple of."""
-    return math.lcm(*(parameter.blocks for parameter in graph.parameters))
+    return math.lcm(*(parameter.blocks * parameter.triangle for parameter in graph.parameters))
 
 
 def small_sizes(graph: Graph, inputs: int = _SMALL[0], hidden: int = _SMALL[1], own: int = _SMALL[2]) -> dict[str, int]:
@@ -146,12 +147,15 @@ def make_case(
         torch.manual_seed(seed)
         for parameter in graph.parameters:
             tensor = torch.empty(graph.shape(parameter, sizes), dtype=torch.float64)
-            initialize(graph, parameter, tensor)
+            initialize(graph, parameter, tensor, settings)
             parameters[parameter.name] = tensor
-    for name, tensor in parameters.items():
+    for parameter in (one for one in graph.parameters if one.learned):
+        tensor = parameters[parameter.name]
         # Sums of many terms stay as large as those of few.
         spread = math.sqrt(tensor.shape[-2]) if tensor.ndim > 1 else 1.0
-        parameters[name] = (tensor + moved * normal(*tensor.shape) / spread).requires_grad_()
+        tensor = tensor + moved * normal(*tensor.shape) / spread
+        kept = tensor * triangle(parameter, tensor) if parameter.triangle > 1 else tensor
+        parameters[parameter.name] = kept.requires_grad_()
     start = {}
     for state in graph.states:
         units = 1 if state.size is None else sizes[state.size]

@@ -20,9 +20,10 @@ def module_of(case: Case, backend: str | None = "reference") -> Recurrent:
         case.graph, case.sizes["input"], case.sizes["hidden"], dtype=case.x.dtype, backend=backend,
         **{**sizes, **case.settings},
     )  # fmt: skip
+    direction = next(module._all())
     with torch.no_grad():
-        for name, tensor in next(module._all()).tensors().items():
-            tensor.copy_(case.parameters[name])
+        for name, attribute in direction.attributes.items():
+            getattr(direction, attribute).copy_(case.parameters[name])
     return module.eval()
 
 

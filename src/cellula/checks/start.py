@@ -59,7 +59,7 @@ def look_at_start(case: Case, moved: Case, lags: GradientOverLags) -> Start:
 def _without_gradient(case: Case) -> tuple[str, ...]:
     """The parameters that the output does not follow."""
     output = case.run(case.reference).output
-    leaves = case.parameters
+    leaves = {p.name: case.parameters[p.name] for p in case.graph.parameters if p.learned}
     if not output.requires_grad or not leaves:
         return tuple(leaves)
     weighted = (output * torch.linspace(-1, 2, output.numel(), dtype=output.dtype).view_as(output)).sum()
