@@ -1,11 +1,15 @@
 """Hints: each is given where it should be, with what to write instead, and good cells have none."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from cellula import build, check, load_cell
 from cellula.checks.carried import gate_of, leads_around, ways
 from cellula.checks.hints import HINTS
-from cellula.checks.numbers import Subject
+from cellula.checks.numbers import NUMBER_CHECKS, Subject
+from cellula.checks.suite import FORMULA_CHECKS
 
 
 def hints_of(cell, **sizes):
@@ -31,8 +35,11 @@ EXAMPLES = {
 }  # fmt: skip
 
 
-def test_every_hint_has_an_example():
+def test_every_hint_has_an_example_and_every_row_is_in_the_docs():
     assert EXAMPLES.keys() == HINTS.keys()
+    page = (Path(__file__).parent.parent.parent / "docs" / "check.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `?([\w, -]+?)`? \|", page, re.MULTILINE)
+    assert rows == ["check", *FORMULA_CHECKS, *NUMBER_CHECKS, "hint", *HINTS]
 
 
 @pytest.mark.parametrize("kind", EXAMPLES)
