@@ -22,7 +22,7 @@ from cellula.inspection.memory import gradient_over_lags
 def measure(graph: Graph) -> dict[str, Any]:
     """What is kept of a cell."""
     torch.manual_seed(SEED)
-    sizes = dict.fromkeys(graph.extra_sizes, HIDDEN)
+    sizes: dict[str, Any] = dict.fromkeys(graph.extra_sizes, HIDDEN)
     layer = Recurrent(graph, INPUT, HIDDEN, backend="reference", **sizes)
     found = gradient_over_lags(layer, torch.randn(STEPS, ROWS, INPUT), seed=SEED)
     norms = [float(found.norms[lag]) for lag in LAGS]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from cellula.checks.case import Case, Tensors, expect_equal
+from cellula.checks.case import Case, expect_equal
 from cellula.nn.recurrent import Recurrent
 
 __all__ = ["check_empty", "check_ragged", "check_steps", "module_of"]
@@ -15,7 +18,7 @@ _TOLERANCE = 1e-11
 
 def module_of(case: Case, backend: str | None = "reference") -> Recurrent:
     """The cell as a module with the numbers of a case."""
-    sizes = {name: case.sizes[name] for name in case.graph.extra_sizes}
+    sizes: dict[str, Any] = {name: case.sizes[name] for name in case.graph.extra_sizes}
     module = Recurrent(
         case.graph, case.sizes["input"], case.sizes["hidden"], dtype=case.x.dtype, backend=backend,
         **{**sizes, **case.settings},
@@ -27,11 +30,11 @@ def module_of(case: Case, backend: str | None = "reference") -> Recurrent:
     return module.eval()
 
 
-def _start(module: Recurrent, case: Case, rows: slice = slice(None)) -> object:
+def _start(module: Recurrent, case: Case, rows: slice = slice(None)) -> Any:
     return module.state(**{slot: value.detach()[None, rows] for slot, value in case.start.items()})
 
 
-def _named(module: Recurrent, output: Tensor, state: Tensors) -> dict[str, Tensor]:
+def _named(module: Recurrent, output: Tensor, state: Iterable[Tensor]) -> dict[str, Tensor]:
     finals = dict(zip((f"final {slot}" for slot in module.state_names), state, strict=True))
     return {"output": output, **finals}
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from cellula.cells.catalogue import load_cell
 from cellula.checks.formula import check_costs, check_parameters, check_print, check_sizes
 from cellula.checks.report import CheckReport, Failed, NotRun, Outcome
-from cellula.errors import UsageError
+from cellula.errors import CellulaError, UsageError
 from cellula.graph.graph import Graph
 
 if TYPE_CHECKING:
     from cellula.checks.numbers import Subject
 
-__all__ = ["FORMULA_CHECKS", "check"]
+__all__ = ["FORMULA_CHECKS", "check", "run_suite"]
 
 # Checks that need the formula and sizes: name -> (what is shown, what is noted).
 FORMULA_CHECKS: dict[str, Callable[[Graph, Mapping[str, int]], tuple[str, Mapping[str, Any]]]] = {
@@ -70,7 +70,14 @@ def check(
     Reference: the forget bias is that of Jozefowicz, Zaremba & Sutskever 2015, An Empirical Exploration of Recurrent
     Network Architectures
     """
-    graph = load_cell(cell)
+    return run_suite(load_cell(cell), input_size, hidden_size, settings, quick, seed, without)
+
+
+def run_suite(
+    graph: Graph, input_size: int, hidden_size: int, settings: Mapping[str, Any], quick: bool = False, seed: int = 0,
+    without: tuple[str, ...] = (),
+) -> CheckReport:  # fmt: skip
+    """What `check` does, with settings that may have any name."""
     sizes, numbers = _split(graph, input_size, hidden_size, settings)
     outcomes, notes = [], {}
     for name, run in FORMULA_CHECKS.items():
@@ -101,7 +108,11 @@ def _numbers(
         return Outcome(name, "not run", "left out")
     if "finite" in before.failed:
         return Outcome(name, "not run", "the cell does not give numbers that could be compared")
-    return _outcome(name, lambda: (run(subject), {}))[0]
+    try:
+        return _outcome(name, lambda: (run(subject), {}))[0]
+    except CellulaError as error:
+        # As where a form cannot hold the cell; of the formula itself nothing is wrong, or it would have been said.
+        return Outcome(name, "failed", str(error))
 
 
 def _outcome(name: str, run: Callable[[], tuple[str, Mapping[str, Any]]]) -> tuple[Outcome, Mapping[str, Any]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from cellula.cells.catalogue import load_cell
-from cellula.checks.suite import check as run_checks
+from cellula.checks.suite import run_suite
 from cellula.cli.options import examples, output_options, settings_of, size_options, summary_of
 from cellula.cli.program import WRONG, cli
 from cellula.graph.graph import Graph
@@ -37,7 +37,7 @@ def check(cell: str, quick: bool, inputs: int, hidden: int, pairs: tuple[str, ..
     """
     graph = _graph(cell)
     summary = summary_of(graph, inputs, hidden, pairs)
-    report = run_checks(graph, inputs, hidden, quick=quick, **settings_of(pairs))
+    report = run_suite(graph, inputs, hidden, settings_of(pairs), quick)
     if as_json:
         click.echo(json.dumps({"ok": report.passed, **summary, **report.to_dict()}, indent=2))
     else:
