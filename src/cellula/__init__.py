@@ -21,6 +21,7 @@ from cellula.printers.formula import print_formula
 
 if TYPE_CHECKING:
     from cellula.checks import check
+    from cellula.inspection.lens import lens
     from cellula.nn.hopfield import HopfieldMemory
     from cellula.nn.recurrent import Recurrent
     from cellula.nn.truncated import truncated
@@ -49,6 +50,7 @@ __all__ = [
     "explain",
     "export_onnx",
     "import_onnx",
+    "lens",
     "load_cell",
     "make_plan",
     "parse",
@@ -60,6 +62,7 @@ __all__ = [
 _HEAVY = {
     "check": "cellula.checks",
     "HopfieldMemory": "cellula.nn.hopfield",
+    "lens": "cellula.inspection.lens",
     "Recurrent": "cellula.nn.recurrent",
     "truncated": "cellula.nn.truncated",
     "Forecaster": "cellula.tasks.forecast.forecaster",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cellula.cli import cells, check, compare, export, forecast, show, train
+from cellula.cli import cells, check, compare, export, forecast, lens, show, train
 from cellula.cli.program import cli, main
 
-__all__ = ["cells", "check", "cli", "compare", "export", "forecast", "main", "show", "train"]
+__all__ = ["cells", "check", "cli", "compare", "export", "forecast", "lens", "main", "show", "train"]

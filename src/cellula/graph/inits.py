@@ -86,13 +86,17 @@ INITS: dict[str, InitKind] = {
         "normal with deviation gain / sqrt(rows); gain 1 after LeCun, 1.4142 for relu after He", (_GAIN,), True
     ),
     "uniform_fan_in": InitKind("uniform within gain / sqrt(rows); 1 is how torch.nn.Linear starts", (_GAIN,), True),
-    "uniform_fan_out": InitKind("uniform within gain / sqrt(columns or units); 1 is how torch.nn.LSTM starts", (_GAIN,)),
+    "uniform_fan_out": InitKind("uniform within gain / sqrt(columns or units); 1 as torch.nn.LSTM starts", (_GAIN,)),
     "orthogonal": InitKind("a random orthogonal matrix times gain (Saxe et al. 2014)", (_GAIN,), True),
     "identity": InitKind("the identity matrix times scale (Le et al. 2015)", (InitNumber("scale", 1.0),), True),
     "spectral": InitKind(
         "uniform, a share `density` of the weights not 0, scaled so that the largest eigenvalue has this modulus",
         (InitNumber("radius", None, 0), InitNumber("density", 1.0, 0, 1)),
         True,
+    ),
+    "legendre": InitKind(
+        "matrix and inlet of a memory that holds the last `window` steps in Legendre polynomials (Voelker et al. 2019)",
+        (InitNumber("window", None, 1),),
     ),
     "tile": InitKind("0 and 1: the units of the smaller size again and again, 1 2 3 1 2 3", matrix_only=True),
     "stretch": InitKind("0 and 1: each unit of the smaller size several times, 1 1 2 2 3 3", matrix_only=True),

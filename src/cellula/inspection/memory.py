@@ -135,7 +135,7 @@ class GradientOverLags:
         if self.not_finite_from is not None:
             reach = f"it is not finite from {self.not_finite_from} steps back on"
         elif self.is_cut_off:
-            reach += ", and it reaches further back than that"
+            reach += ", and over all of them it does not die away"
         return f"{self.verdict}: the gradient of the last output changes by {self.growth:.3g} a step back; {reach}"
 
 

@@ -33,7 +33,7 @@ def _rows(tensor: Tensor) -> int:
 
 def _ring(tensor: Tensor, low: float, high: float) -> None:
     """The modulus is the root of a number that is uniform between the squares: even over the area."""
-    square = tensor.uniform_(low * low, high * high).clamp_(1e-12, 1 - 1e-12)
+    square = tensor.uniform_(low * low, high * high).clamp_(1e-12, 1 - 1e-6)
     tensor.copy_(torch.log(-0.5 * torch.log(square)))
 
 
@@ -68,6 +68,17 @@ def _spectral(tensor: Tensor, radius: float, density: float) -> None:
             return
 
 
+def _legendre(tensor: Tensor, window: float) -> None:
+    """The delay network theta dm/dt = A m + B u, with u held through every step; transposed, as states are rows."""
+    number = torch.arange(tensor.shape[-1] if tensor.ndim else 1, dtype=torch.float64, device=tensor.device)
+    row, column = number[:, None], number[None, :]
+    sign = torch.where(row < column, -1.0, (-1.0) ** (row - column + 1))
+    system, inlet = (2 * row + 1) * sign / window, ((2 * row + 1) * (-1.0) ** row) / window
+    step = torch.linalg.matrix_exp(system)
+    held = torch.linalg.solve(system, (step - torch.eye(len(number), dtype=step.dtype, device=step.device)) @ inlet)
+    tensor.copy_(step.T if tensor.ndim > 1 else held[:, 0].view(tensor.shape))
+
+
 def _ones_at(tensor: Tensor, unit: Callable[[Tensor, int, int], Tensor]) -> None:
     """A 1 for every row or column of the longer side, in the place of its unit of the smaller one."""
     tensor.zero_()
@@ -91,6 +102,9 @@ _FILL: dict[str, Callable[..., object]] = {
     "uniform_fan_in": lambda tensor, gain: _within(tensor, gain / math.sqrt(_rows(tensor))),
     "uniform_fan_out": lambda tensor, gain: _within(tensor, gain / math.sqrt(tensor.shape[-1] if tensor.ndim else 1)),
     "spectral": lambda tensor, radius, density: _blocks(tensor, lambda block: _spectral(block, radius, density)),
+    "legendre": lambda tensor, window: (
+        _blocks(tensor, lambda block: _legendre(block, window)) if tensor.ndim > 1 else _legendre(tensor, window)
+    ),
     "tile": lambda tensor: _blocks(tensor, lambda block: _ones_at(block, lambda at, long, short: at % short)),
     "stretch": lambda tensor: _blocks(
         tensor, lambda block: _ones_at(block, lambda at, long, short: at * short // long)
@@ -99,6 +113,10 @@ _FILL: dict[str, Callable[..., object]] = {
     "orthogonal": lambda tensor, gain: _blocks(tensor, lambda block: torch.nn.init.orthogonal_(block, gain)),
     "identity": lambda tensor, scale: _blocks(tensor, lambda block: torch.nn.init.eye_(block).mul_(scale)),
 }
+
+
+# Only square matrices start so.
+_SQUARE = ("spectral", "legendre")
 
 
 def triangle(parameter: Parameter, tensor: Tensor) -> Tensor:
@@ -123,8 +141,9 @@ def initialize(graph: Graph, parameter: Parameter, tensor: Tensor, settings: Map
     init = parameter.init or default_init(graph, parameter)
     # orthogonal_ needs a QR decomposition, which half precision lacks on the CPU.
     exact = tensor.to(torch.float32) if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
-    if init.kind == "spectral" and exact.shape[-1] != exact.shape[-2]:
-        raise UsageError(f"{parameter.name} is {' x '.join(map(str, exact.shape))}; `spectral` needs a square matrix")
+    if init.kind in _SQUARE and exact.ndim > 1 and exact.shape[-1] != exact.shape[-2]:
+        shape = " x ".join(map(str, exact.shape))
+        raise UsageError(f"{parameter.name} is {shape}; `{init.kind}` needs a square matrix")
     _FILL[init.kind](exact, *init.numbers(settings))
     if parameter.triangle > 1:
         exact.mul_(triangle(parameter, exact))

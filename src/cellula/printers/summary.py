@@ -72,7 +72,7 @@ def summarize(graph: Graph, sizes: Mapping[str, int]) -> dict[str, Any]:
                 "shape": list(shapes[p.name]),
             }
             for p in graph.parameters
-        ],  # fmt: skip
+        ],
         "states": [{"name": state.slot, "size": state.size, "lag": state.lag} for state in graph.states],
         "settings": {setting.name: setting.default for setting in graph.settings},
         "parameter_count": graph.parameter_count(sizes),
