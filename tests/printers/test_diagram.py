@@ -32,8 +32,11 @@ def drawn(name):
 @pytest.mark.parametrize("name", cells())
 def test_nothing_overlaps_and_nothing_is_cut_off(name):
     assert faults_of_layout(drawn(name)) == []
-    assert faults_of_svg(str(diagram(name))) == []
+    picture = str(diagram(name))
+    assert faults_of_svg(picture) == []
     assert len(drawn(name).crossings) <= CROSSINGS.get(name, 3)
+    page = SOURCE.parent / "docs" / "cells" / f"{name}.svg"
+    assert page.read_text(encoding="utf-8") == picture, "run: python tools/make_docs.py"
 
 
 @pytest.mark.parametrize("name", cells())
