@@ -177,6 +177,8 @@ def test_check_says_what_is_wrong_with_a_file(run, tmp_path, name, content, mess
         (["show", "lstm", "--hidden", "0"], 2, "0 is not in the range"),
         (["show", "lstm", "--whole"], 1, "--as c --whole"),
         (["show"], 2, "Missing argument"),
+        ([], 2, "cellula train forecast --cell my.cell"),
+        (["train"], 2, "cellula train forecast"),
         (["show", "lstm", "--steps", "3"], 1, "write --as diagram"),
         (["show", "lstm", "--as", "diagram", "--steps", "0"], 2, "0 is not in the range"),
         (["show", "lstm", "--as", "diagram", "--output", "lstm.pdf"], 1, "write lstm.svg"),
@@ -193,6 +195,23 @@ def test_a_mistake_is_said_without_a_traceback(run, words, code, message):
     found, _, err = run(*words)
     assert found == code
     assert message in err and "Traceback" not in err
+
+
+def test_messages_name_options_of_the_command_line(run, tmp_path):
+    rows = write_series(tmp_path / "load.csv").read_text().splitlines()
+    rows[100] = rows[100].replace(rows[100].split(",")[1], "")
+    (tmp_path / "hole.csv").write_text("\n".join(rows))
+    words = ["train", "forecast", "hole.csv", "--time", "when", "--target", "load", "--cell", "elman", *SMALL]
+    code, _, err = run(*words)
+    assert code == 1 and "say --missing forward or --missing interpolate" in err
+    # What is mended is said in one line, without the line of code that said it.
+    code, out, err = run(*words, "--missing", "forward", "--level", 50, "--fixed-intervals")
+    assert code == 0 and "50 % interval" in out and "80 % interval" not in out
+    assert err == "note: --missing forward: 1 value (0.25 %) of 'load' was filled; with the last value before\n"
+    # A formula's text is left alone.
+    assert "a[t] = level=3" in run("show", "a[t] = level=3")[2]
+    code, _, err = run("train", "forecast", "load.csv", "--target", "load")
+    assert code == 1 and "column 'when' holds times: say --time" in err
 
 
 def test_debug_shows_the_traceback(monkeypatch):

@@ -20,7 +20,7 @@ from strategies import formulas
 
 SOURCE = Path(__file__).parent.parent.parent / "src"
 # How many crossings a picture may have: three, but for cells in which everything reads everything.
-CROSSINGS = {"fgr_lstm": 15, "lru": 11, "slstm": 16, "nas": 4, "unicornn": 4, "lmu": 4, "phased_lstm": 18,
+CROSSINGS = {"fgr_lstm": 15, "lru": 11, "slstm": 20, "nas": 4, "unicornn": 4, "lmu": 4, "phased_lstm": 18,
              "layer_norm_lstm_joint": 19, "ltc_synapses": 28}  # fmt: skip
 
 

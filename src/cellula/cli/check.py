@@ -18,12 +18,13 @@ __all__ = ["check"]
 
 
 @cli.command(
+    short_help="Check a formula and put the cell through the suite.",
     epilog=examples(
         "cellula check my.cell",
         "cellula check my.cell --quick",
         "cellula check my.cell --input 3 --hidden 128 --json",
         "cellula check lstm",
-    )
+    ),
 )
 @click.argument("cell", metavar="FILE_OR_CELL")
 @click.option("--quick", is_flag=True, help="Only what the formula alone says; nothing is run.")
