@@ -91,6 +91,6 @@ def test_a_curve_ends_where_it_leaves_the_chart():
     root = ElementTree.fromstring(picture)
     lines = [line.get("points").split() for line in root.iter("{http://www.w3.org/2000/svg}polyline")]
     # Left edge 52, 430 wide; top 30, 190 high for eight decades.
-    assert lines[0] == ["52.0,30.0", "195.3,125.0", "267.0,220.0"]
-    assert lines[1] == ["52.0,30.0", "52.0,220.0"]
+    assert lines[1] == ["52.0,30.0", "195.3,125.0", "267.0,220.0"]
+    assert lines[0] == ["52.0,30.0", "52.0,220.0"]
     assert root.find("{http://www.w3.org/2000/svg}title").text == "a < b"

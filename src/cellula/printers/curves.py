@@ -18,7 +18,7 @@ _GREY = "#9a9a9a"
 _FONT = "font-family=\"Helvetica, Arial, 'Liberation Sans', sans-serif\""
 # Below this share of its largest value a gradient teaches nothing in float32.
 _DECADES = 8
-_LEFT, _TOP, _WIDE, _HIGH, _LEGEND, _BOTTOM = 52.0, 30.0, 430.0, 190.0, 185.0, 40.0
+_LEFT, _TOP, _WIDE, _HIGH, _LEGEND, _BOTTOM = 52.0, 30.0, 430.0, 190.0, 200.0, 40.0
 
 
 @dataclass(frozen=True)
@@ -64,16 +64,18 @@ def draw_memory(curves: Sequence[Curve], title: str) -> str:
         *_axes(longest),
     ]
     styles = iter(_STYLES)
+    lines, legend = [], []
     for number, curve in enumerate(curves):
         colour, dash = (_GREY, "" if number % 2 else "4 3") if curve.quiet else next(styles)
         style = f'fill="none" stroke="{colour}" stroke-width="{1.3 if curve.quiet else 2:g}"'
         style += f' stroke-dasharray="{dash}"' if dash else ""
         y = _TOP + 10 + 18 * number
         x = _LEFT + _WIDE + 14
-        parts.append(f'<polyline points="{_points(curve, longest)}" {style} stroke-linejoin="round"/>')
-        parts.append(f'<path d="M{x:g} {y:g}h22" {style}/>')
-        parts.append(f'<text x="{x + 28:g}" y="{y + 4:g}">{escape(curve.name)}</text>')
-    return "\n".join([*parts, "</svg>"]) + "\n"
+        lines.append(f'<polyline points="{_points(curve, longest)}" {style} stroke-linejoin="round"/>')
+        legend.append(f'<path d="M{x:g} {y:g}h22" {style}/>')
+        legend.append(f'<text x="{x + 28:g}" y="{y + 4:g}">{escape(curve.name)}</text>')
+    # What is drawn last lies on top: the first curve.
+    return "\n".join([*parts, *reversed(lines), *legend, "</svg>"]) + "\n"
 
 
 def _axes(longest: int) -> list[str]:
