@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from textwrap import indent
 
 from cellula.graph.graph import Graph
-from cellula.graph.node import Extent, Input, Node, Parameter, Size, State, apply, leaf, rebuilt, walk
+from cellula.graph.node import Adjoint, Extent, Input, Node, Parameter, Size, State, apply, leaf, rebuilt, walk
 from cellula.graph.ops import OPS
 from cellula.plan.backward import Backward, make_backward
 from cellula.plan.expand import expand
 from cellula.plan.once import Once, separate_once
 from cellula.plan.plan import Plan, make_plan
 from cellula.plan.save import choose_saved, states_read, values_read
-from cellula.plan.schedule import PRODUCTS, Schedule, make_schedule, operands
+from cellula.plan.schedule import PRODUCTS, Schedule, make_schedule, operands, spans_steps
 
 __all__ = ["BackwardKernel", "Column", "Kernel", "LateProduct", "Source", "WeightProduct", "make_kernel"]
 
@@ -83,6 +83,7 @@ class BackwardKernel:
         extra: columns that only the backward step writes.
         weights, inputs: the products over all steps that follow the last one.
         input: what a step itself adds to the gradient of the input, if anything.
+        blocks: whether a pass does a block of steps before the next one begins.
     """
 
     schedule: Schedule
@@ -93,6 +94,7 @@ class BackwardKernel:
     weights: tuple[WeightProduct, ...]
     inputs: tuple[LateProduct, ...]
     input: Node | None
+    blocks: bool
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ class Kernel:
         records: names and nodes that are returned too.
         kept: the slots whose values before every step are kept for the backward steps.
         backward: the backward step; None in a kernel for inference.
+        blocks: whether a pass of the forward step does a block of steps before the next one begins.
     """
 
     graph: Graph
@@ -120,6 +123,7 @@ class Kernel:
     records: tuple[tuple[str, Node], ...]
     kept: tuple[str, ...]
     backward: BackwardKernel | None
+    blocks: bool
 
     @property
     def output_slot(self) -> str | None:
@@ -142,8 +146,9 @@ class Kernel:
 
 
 def make_kernel(
-    graph: Graph, native: Container[str], *, training: bool = False, backward: bool = False, record: Sequence[str] = ()
-) -> Kernel:
+    graph: Graph, native: Container[str], *, training: bool = False, backward: bool = False,
+    record: Sequence[str] = (), blocks: bool = True,
+) -> Kernel:  # fmt: skip
     """Lay out the kernels of a cell.
 
     Args:
@@ -152,6 +157,7 @@ def make_kernel(
         training: whether dropout and zoneout draw; otherwise their expectation is built in.
         backward: whether gradients are wanted.
         record: names of nodes to return too; not together with `backward`.
+        blocks: whether passes may do blocks of steps, where each unit runs through time by itself.
 
     Example:
         >>> from cellula import load_cell
@@ -170,17 +176,19 @@ def make_kernel(
     updates = tuple((slot, done[node]) for slot, node in plan.updates)
     records = tuple((name, equations[name]) for name in record)
     output = equations[graph.output]
-    part = None if derived is None else _Layout(derived, done, list(equations.values()), updates).run()
+    passed = {leaf(state): dict(updates)[state.slot] for state in plan.graph.states}
+    blocks = blocks and spans_steps([], (), passed)
+    part = None if derived is None else _Layout(derived, done, list(equations.values()), updates, blocks).run()
     wanted = [output, *(node for _, node in updates), *(node for _, node in records)]
     kept: tuple[str, ...] = ()
     if part is not None:
         wanted += [column.node for column, _ in part[0].work]
         kept = part[1]
-    forward = make_schedule(wanted)
+    forward = make_schedule(wanted, passed=passed if blocks else None)
     new = forward.renamed
     return Kernel(
         graph, plan, once, forward, new[output], tuple((slot, new[node]) for slot, node in updates),
-        tuple((name, new[node]) for name, node in records), kept, None if part is None else part[0],
+        tuple((name, new[node]) for name, node in records), kept, None if part is None else part[0], blocks,
     )  # fmt: skip
 
 
@@ -235,9 +243,10 @@ class _Layout:
     """What is saved, where the factors of the late products lie, and what a backward step computes."""
 
     def __init__(
-        self, derived: Backward, done: dict[Node, Node], equations: list[Node], updates: tuple[tuple[str, Node], ...]
-    ) -> None:
-        self.derived, self.done, self.updates = derived, done, dict(updates)
+        self, derived: Backward, done: dict[Node, Node], equations: list[Node], updates: tuple[tuple[str, Node], ...],
+        blocks: bool,
+    ) -> None:  # fmt: skip
+        self.derived, self.done, self.updates, self.blocks = derived, done, dict(updates), blocks
         self.order = walk([*equations, *self.updates.values()])
         self.forward = set(self.order)
         self.terms = [
@@ -260,7 +269,10 @@ class _Layout:
         written = [node for node in dict.fromkeys(factors) if node not in there and not _in_memory(node)]
         roots = [node for _, node in carries if node is not None] + [node for _, node in totals]
         roots += ([rest] if rest is not None else []) + written
-        schedule = make_schedule(roots, there)
+        sizes = {state.slot: state.size for state in self.derived.plan.graph.states}
+        passed = {leaf(Adjoint(slot, True, sizes[slot])): node for slot, node in carries if node is not None}
+        blocks = self.blocks and spans_steps(roots, there, passed)
+        schedule = make_schedule(roots, there, passed if blocks else None)
         new = schedule.renamed
         work, extra = self._columns(saved, [new[node] for node in written], schedule, {*factors})
         found = {column.node: column for column, _ in work if column.node in factors}
@@ -275,6 +287,7 @@ class _Layout:
             tuple(WeightProduct(p, at[left], at[right]) for p, left, right in self.terms if left is not None),
             tuple(LateProduct(at[node.inputs[0]], _parameter(node), node.op) for node in late),
             None if rest is None else new[rest],
+            blocks,
         )
         return step, tuple(state.slot for state in self.derived.plan.graph.states if state.slot in slots)
 
