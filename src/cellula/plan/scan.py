@@ -189,14 +189,15 @@ class _Forms:
         return _Form(self._offset(node), self._coefficients(node, slopes))
 
     def _past(self) -> str:
-        names = [f"{node.attribute.name}[t-{node.attribute.lag}]" for node in self.states if _is_state(node)]
-        return " and ".join(names)
+        states = [node.attribute for node in self.states]
+        return " and ".join(f"{one.name}[t-{one.lag}]" for one in states if isinstance(one, State))
 
     def _coefficients(self, node: Node, slopes: Mapping[int, Node]) -> dict[str, Node]:
         found: dict[str, Node] = {}
         for index, slope in slopes.items():
             for slot, inner in self.done[node.inputs[index]].coefficients.items():
-                term = simplified(apply("multiply", (slope, inner)))
+                turned = slope == constant(-1.0)
+                term = simplified(apply("negative", (inner,)) if turned else apply("multiply", (slope, inner)))
                 found[slot] = simplified(apply("add", (found[slot], term))) if slot in found else term
         return found
 
@@ -217,6 +218,3 @@ class _Forms:
 def _is_diagonal(node: Node) -> bool:
     return isinstance(node.attribute, Parameter) and node.attribute.kind == "diagonal"
 
-
-def _is_state(node: Node) -> bool:
-    return isinstance(node.attribute, State)

@@ -44,7 +44,7 @@ def scan(coefficients: Entries, offsets: Sequence[Tensor], start: Sequence[Tenso
     return list(_Scan.apply(there, *given, *offsets, *start))
 
 
-def _entries(there: Sequence[Sequence[bool]], tensors: Sequence[Tensor]) -> tuple[list[list[Tensor | None]], int]:
+def _entries(there: Sequence[Sequence[bool]], tensors: Sequence[Tensor | None]) -> tuple[list[list[Tensor | None]], int]:
     """The entries of a matrix from those that are not 0, and how many these are."""
     left = iter(tensors)
     rows = [[next(left) if one else None for one in row] for row in there]
@@ -79,9 +79,10 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def _saved(ctx) -> tuple[list[list[Tensor | None]], list[Tensor], list[Tensor]]:
         """The coefficients, the start and the values before every step."""
-        coefficients, count = _entries(ctx.there, ctx.saved_tensors)
-        size = len(ctx.there)
-        start, values = ctx.saved_tensors[count : count + size], ctx.saved_tensors[count + size :]
+        # Where segments are computed again, they may be asked for once only.
+        saved, size = ctx.saved_tensors, len(ctx.there)
+        coefficients, count = _entries(ctx.there, saved)
+        start, values = saved[count : count + size], saved[count + size :]
         return coefficients, list(start), [_before(*pair) for pair in zip(start, values, strict=True)]
 
     @staticmethod
@@ -106,15 +107,15 @@ class _Scan(torch.autograd.Function):
     def jvp(ctx, _, *tangents: Tensor | None):
         coefficients, start, before = _Scan._saved(ctx)
         changes, count = _entries(ctx.there, tangents)
-        size = range(len(start))
-        offsets, starts = list(tangents[count : count + len(start)]), list(tangents[count + len(start) :])
-        for new in size:
-            total = torch.zeros_like(before[new]) if offsets[new] is None else offsets[new]
-            for old in size:
-                change = changes[new][old]
-                total = total if change is None else total + change * before[old]
-            offsets[new] = total
-        starts = [torch.zeros_like(one) if own is None else own for own, one in zip(starts, start, strict=True)]
+        size = len(start)
+        offsets = []
+        for new, offset in enumerate(tangents[count : count + size]):
+            total = torch.zeros_like(before[new]) if offset is None else offset
+            for change, value in zip(changes[new], before, strict=True):
+                total = total if change is None else total + change * value
+            offsets.append(total)
+        pairs = zip(tangents[count + size :], start, strict=True)
+        starts = [torch.zeros_like(value) if own is None else own for own, value in pairs]
         return tuple(scan(coefficients, offsets, starts))
 
 
@@ -131,7 +132,7 @@ def _values(a: Entries, b: Sequence[Tensor], start: Sequence[Tensor]) -> list[Te
         return _one_by_one(a, b, start)
     whole = blocks * RADIX
     in_blocks = [[_cut(one, blocks) for one in row] for row in a]
-    offsets = [one[:whole].unflatten(0, (blocks, RADIX)) for one in b]
+    offsets = [one[:whole].reshape(blocks, RADIX, *one.shape[1:]) for one in b]
     joined, ends = _at(in_blocks, 0), [one[:, 0] for one in offsets]
     for r in range(1, RADIX):
         now = _at(in_blocks, r)
@@ -143,7 +144,7 @@ def _values(a: Entries, b: Sequence[Tensor], start: Sequence[Tensor]) -> list[Te
     for r in range(RADIX):
         values = _applied(_at(in_blocks, r), values, [one[:, r] for one in offsets])
         inside.append(values)
-    found = [torch.stack(one, 1).flatten(0, 1) for one in zip(*inside, strict=True)]
+    found = [torch.stack(one, 1).reshape(whole, *one[0].shape[1:]) for one in zip(*inside, strict=True)]
     if whole == steps:
         return found
     rest = [[None if one is None else one[whole:] for one in row] for row in a]
@@ -161,7 +162,7 @@ def _one_by_one(a: Entries, b: Sequence[Tensor], start: Sequence[Tensor]) -> lis
 
 
 def _cut(entry: Tensor | None, blocks: int) -> Tensor | None:
-    return None if entry is None else entry[: blocks * RADIX].unflatten(0, (blocks, RADIX))
+    return None if entry is None else entry[: blocks * RADIX].reshape(blocks, RADIX, *entry.shape[1:])
 
 
 def _at(a: Entries, step: int) -> list[list[Tensor | None]]:
