@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from affine import affine_formulas
 from c_backend import Case
 from cellula import Recurrent, UsageError, build, compile, load_cell, make_plan
+from cellula.backends.scan import launch
 from cellula.backends.scan.launch import RADIX, scan
 from compare import assert_close, gradients
 
@@ -36,8 +38,8 @@ def test_every_affine_cell(name, shape):
     assert_close(*(case.everything(program) for program in programs))
 
 
-@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-@given(affine_formulas(), st.sampled_from([1, 5, 40]))
+@settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(affine_formulas(), st.sampled_from([1, 20]))
 def test_random_formulas(text, steps):
     graph = build(text)
     case = Case(graph, steps, 2, 3, 4, (steps, steps // 2))
@@ -63,10 +65,11 @@ def test_a_scan_is_its_steps(steps):
     assert_close([pair[0], *grads[0]], [pair[1], *grads[1]], 1e-12)
 
 
-def test_derivatives_of_all_kinds():
+def test_derivatives_of_all_kinds(monkeypatch):
     """Twice backward, forward, and many at a time, of a scan of two states with a matrix between them."""
+    monkeypatch.setattr(launch, "RADIX", 2)
     draw = torch.Generator().manual_seed(0)
-    tensors = [torch.randn(17, 1, 2, generator=draw, dtype=DOUBLE) * 0.5 for _ in range(5)]
+    tensors = [torch.randn(7, 1, 2, generator=draw, dtype=DOUBLE) * 0.5 for _ in range(5)]
     starts = [torch.randn(1, 2, generator=draw, dtype=DOUBLE) for _ in range(2)]
     given_ = [one.requires_grad_() for one in (*tensors, *starts)]
 
@@ -111,7 +114,11 @@ def test_a_long_sequence():
     weights = {name: value.double().detach() for name, value in module.layers[0].tensors().items()}
     z = torch.sigmoid(x.double() @ weights["W_z"] + weights["b_z"])
     n = x.double() @ weights["W_h"] + weights["b_h"]
-    assert_close([plainly(1 - z, z * n, torch.zeros(1, 3, dtype=DOUBLE))], [exact], 1e-12)
+    value, steps = np.zeros((1, 3)), []
+    for keep, new in zip((1 - z).detach().numpy(), (z * n).detach().numpy(), strict=True):
+        value = keep * value + new
+        steps.append(value)
+    assert_close([torch.from_numpy(np.stack(steps))], [exact], 1e-12)
     with torch.no_grad():
         module.layers[0].b_z.fill_(-1e9)
         kept = module(x, {"h": torch.full((1, 1, 3), 0.7)})[0]
@@ -119,20 +126,21 @@ def test_a_long_sequence():
 
 
 @pytest.mark.parametrize("cell", ["lru", "qrnn_fo"])
-def test_resets_records_segments_and_both_directions(cell):
+def test_resets_records_segments_and_both_directions(cell, monkeypatch):
+    monkeypatch.setattr(launch, "RADIX", 2)
     found = []
     for backend in ("scan", "reference"):
         torch.manual_seed(0)
-        options = {"bidirectional": True, "initial_state": "learned", "checkpoint_every": 15, "dtype": DOUBLE}
+        options = {"bidirectional": True, "initial_state": "learned", "checkpoint_every": 8, "dtype": DOUBLE}
         module = Recurrent(cell, 3, 4, backend=backend, **options)
         draw = torch.Generator().manual_seed(1)
-        x = torch.randn(40, 3, 3, generator=draw, dtype=DOUBLE).requires_grad_()
+        x = torch.randn(15, 3, 3, generator=draw, dtype=DOUBLE).requires_grad_()
         with torch.no_grad():
             for value in module.layers[0].initial.values():
                 value.normal_(generator=draw)
-        reset = torch.rand(40, 3, generator=draw) < 0.1
+        reset = torch.rand(15, 3, generator=draw) < 0.2
         leaves = [x, *module.parameters()]
-        for options in ({}, {"reset": reset, "lengths": [40, 7, 0]}, {"record": module.graph.output}):
+        for options in ({}, {"reset": reset, "lengths": [15, 7, 0]}, {"record": module.graph.output}):
             output, state, *_ = results = module(x, **options)
             if "record" in options:
                 results = (*results[:2], results[2][options["record"]])
