@@ -144,6 +144,7 @@ def errors(steps: int, scale: float) -> dict[str, Any]:
 
 def relative(found: Tensor, exact: Tensor) -> float | str:
     """The largest error, relative to the largest value; `"NaN"` where there is any."""
+    found, exact = found.detach(), exact.detach()
     if not torch.isfinite(found).all():
         return "NaN"
     return float((found.double() - exact).abs().amax() / exact.abs().amax())

@@ -217,4 +217,3 @@ class _Forms:
 
 def _is_diagonal(node: Node) -> bool:
     return isinstance(node.attribute, Parameter) and node.attribute.kind == "diagonal"
-

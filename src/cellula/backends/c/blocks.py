@@ -21,6 +21,7 @@ class Loop:
         padded: of every state, the units of a row of scratch memory, as C.
         copy_in, copy_out: C that copies the states of row `r` from and to the caller's memory.
         passes: C that runs all passes on `flat` rows.
+        lag: how many steps back a step looks at most.
         stopped: the states of which nothing is carried on.
     """
 
@@ -28,6 +29,7 @@ class Loop:
     copy_in: str
     copy_out: str
     passes: str
+    lag: int
     stopped: Sequence[int] = ()
 
     def forward(self) -> str:
@@ -48,7 +50,7 @@ class Loop:
     }}"""
 
     def backward(self) -> str:
-        """From the last step to the first. The first is a block of its own: the states before it lie elsewhere."""
+        """From the last step to the first. The first ones are blocks of their own: what was before lies elsewhere."""
         return f"""    int64_t rows = 0, span = 0, spans = 0, wide = 0;
     for (int64_t t = J->steps - 1; t >= 0; t -= span) {{
         for (; rows < count && (!J->lengths || J->lengths[P->first[rows]] > t); rows++) if (!member) {{
@@ -57,7 +59,7 @@ class Loop:
         }}
         span = 1;
         if (!rows) continue;
-        if (t) span = MINIMUM(MAXIMUM(J->block / rows, 1), t);
+        if (t >= {self.lag}) span = MINIMUM(MAXIMUM(J->block / rows, 1), t + 1 - {self.lag});
         if (rows < count) span = MINIMUM(span, t + 1 - J->lengths[P->first[rows]]);
 {self._block("-")}
     }}

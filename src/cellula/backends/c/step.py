@@ -20,6 +20,7 @@ class State:
 
     slot: str
     size: Size
+    lag: int
 
 
 @dataclass(frozen=True)
@@ -245,7 +246,8 @@ typedef struct {{
 
     def _blocks(self, start: str, end: str) -> str:
         padded = [self.sizes.padded(state.size) for state in self.direction.states]
-        loop = Loop(padded, start, end, self._passes(), self.direction.stopped)
+        lag = max((state.lag for state in self.direction.states), default=1)
+        loop = Loop(padded, start, end, self._passes(), lag, self.direction.stopped)
         return loop.forward() if self.name == "forward" else loop.backward()
 
     def _forward_loop(self, end: str) -> str:

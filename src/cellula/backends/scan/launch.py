@@ -44,7 +44,9 @@ def scan(coefficients: Entries, offsets: Sequence[Tensor], start: Sequence[Tenso
     return list(_Scan.apply(there, *given, *offsets, *start))
 
 
-def _entries(there: Sequence[Sequence[bool]], tensors: Sequence[Tensor | None]) -> tuple[list[list[Tensor | None]], int]:
+def _entries(
+    there: Sequence[Sequence[bool]], tensors: Sequence[Tensor | None]
+) -> tuple[list[list[Tensor | None]], int]:
     """The entries of a matrix from those that are not 0, and how many these are."""
     left = iter(tensors)
     rows = [[next(left) if one else None for one in row] for row in there]
