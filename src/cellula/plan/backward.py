@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from cellula.graph.node import (
@@ -63,12 +63,13 @@ class Backward:
     input: Node | None
 
 
-def make_backward(plan: Plan, frozen: Container[str] = ()) -> Backward:
+def make_backward(plan: Plan, frozen: Container[str] = (), recorded: Sequence[str] = ()) -> Backward:
     """Derive the backward step of a plan by symbolic reverse mode, one row of the op table at a time.
 
     Args:
         plan: the forward step.
         frozen: names of parameters whose gradient nobody wants.
+        recorded: names of other values of which the loss gives a gradient, as of the output.
 
     Example:
         >>> from cellula import build, make_plan
@@ -77,7 +78,7 @@ def make_backward(plan: Plan, frozen: Container[str] = ()) -> Backward:
         >>> [name for name, _ in backward.gradients]
         ['dh', 'dh_in']
     """
-    return _Reverse(plan, frozen).run()
+    return _Reverse(plan, frozen).run(recorded)
 
 
 class _Reverse:
@@ -95,12 +96,14 @@ class _Reverse:
         # A value that has a name is read by it.
         self.named = {node.inputs[0]: node for _, node in plan.equations if node.inputs[0].size == node.size}
 
-    def run(self) -> Backward:
+    def run(self, recorded: Sequence[str]) -> Backward:
         """The backward step."""
         plan = self.plan
         equations = dict(plan.equations)
         output = equations[plan.graph.output]
         self._add(output, leaf(Adjoint(plan.graph.output, False, output.size)))
+        for name in recorded:
+            self._add(equations[name], leaf(Adjoint(name, False, equations[name].size)))
         slots = {state.slot: state for state in plan.graph.states}
         for slot, node in plan.updates:
             self._add(node, leaf(Adjoint(slot, True, slots[slot].size)))

@@ -95,7 +95,7 @@ def make_kernel(
         native: the ops that the back end spells.
         training: whether dropout and zoneout draw; otherwise their expectation is built in.
         backward: whether gradients are wanted.
-        record: names of nodes to return too; not together with `backward`.
+        record: names of nodes to return too; with `backward` the loss may depend on them.
         blocks: whether passes may do blocks of steps, where each unit runs through time by itself.
 
     Example:
@@ -109,7 +109,8 @@ def make_kernel(
     steps, once = separate_once(graph if training else _without_draws(graph))
     plan = make_plan(steps)
     settled = {one.parameter.name for one in once if not _is_learned(one.node)}
-    derived = make_backward(plan, settled) if backward else None
+    recorded = [name for name in record if name != graph.output]
+    derived = make_backward(plan, settled, recorded) if backward else None
     roots = [node for _, node in (*plan.equations, *plan.updates)]
     done = _expanded([*roots, *_roots(derived)], native)
     equations = {name: done[node] for name, node in plan.equations}

@@ -129,7 +129,7 @@ class Layout:
         kept = {self.output} | {self.updates[name] for name in names if name != Input().name}
         saved = choose_saved(values_read([*ends, *factors], self.forward), self.order, kept, names)
         there = {*saved, *kept}
-        written = [node for node in dict.fromkeys(factors) if node not in there and not _in_memory(node)]
+        written = [node for node in dict.fromkeys(factors) if node not in there and not self._in_memory(node)]
         sizes = {state.slot: state.size for state in self.states}
         passed = {leaf(Adjoint(slot, True, sizes[slot])): node for slot, node in carries if node is not None}
         blocks = self.blocks and spans_steps([*ends, *written], there, passed)
@@ -214,21 +214,20 @@ class Layout:
             return Source("column", column=columns[node])
         if node is self.output:
             return Source("output")
-        if _is_given(node):
+        if self._is_given(node):
             return Source("d_output")
         slot = next(slot for slot, value in self.updates.items() if value is node)
         return Source("after", slot)
 
+    def _in_memory(self, node: Node) -> bool:
+        return isinstance(node.attribute, Input | State) or self._is_given(node)
 
-def _in_memory(node: Node) -> bool:
-    return isinstance(node.attribute, Input | State) or _is_given(node)
-
-
-def _is_given(node: Node) -> bool:
-    """Whether a value is the gradient that the caller gives, with or without a name."""
-    if node.op == "equation" and node.inputs[0].size == node.size:
-        node = node.inputs[0]
-    return isinstance(node.attribute, Adjoint) and not node.attribute.carried
+    def _is_given(self, node: Node) -> bool:
+        """Whether a value is the gradient of the output as the caller gives it, with or without a name."""
+        if node.op == "equation" and node.inputs[0].size == node.size:
+            node = node.inputs[0]
+        what, output = node.attribute, self.derived.plan.graph.output
+        return isinstance(what, Adjoint) and not what.carried and what.name == output
 
 
 def _unsigned(node: Node) -> tuple[Node, bool]:

@@ -108,6 +108,7 @@ class _Renderer:
         backward = ["x", *common, "output", "d_output", *(f"d_final {s.slot}" for s in self.states)]
         backward += [f"d_state {s.slot}" for s in self.states] + [f"state {s.slot}" for s in self.states]
         backward += [f"series {slot}" for slot in self.kernel.series]
+        backward += [f"d_record {name}" for name, _ in self.kernel.records]
         backward += ["work", "extra", "d_x"]
         backward += [f"d_parameter {parameter.name}" for parameter in self._totals()]
         return Layout(self.sizes.names, self.matrices, self.vectors, self.settings, tuple(forward), tuple(backward))
@@ -237,7 +238,8 @@ class _Renderer:
             elif isinstance(what, Adjoint) and what.carried:
                 places[node] = self._scratch("last", slots.index(what.name), "gradient carried to ")
             elif isinstance(what, Adjoint):
-                places[node] = self._user(names, "d_output", what.size)
+                is_output = what.name == kernel.graph.output
+                places[node] = self._user(names, "d_output" if is_output else f"d_record {what.name}", what.size)
             else:
                 places[node] = self._leaf(names, node, back.blocks)
         parameters = self._totals()

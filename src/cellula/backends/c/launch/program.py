@@ -163,10 +163,6 @@ class CProgram:
         for tensor in (*state.values(), *parameters.values()):
             if tensor.dtype != dtype or tensor.device != device:
                 return f"a tensor is {tensor.dtype} on {tensor.device}, the input {dtype} on {device}"
-        if record and torch.is_grad_enabled():
-            tensors = (x, *state.values(), *parameters.values())
-            if any(tensor.requires_grad for tensor in tensors):
-                return "recorded nodes are wanted together with gradients; use torch.no_grad() for them"
         if any(isinstance(value, Tensor) for value in settings.values()):
             return "a setting is a tensor"
         return None
@@ -222,20 +218,24 @@ class CProgram:
             )  # fmt: skip
             kinds = [mask.leaf.draw.per == "step" for mask in self.plan.masks]
             return run_stretches(run, x, state, initial, reset, alive, list(zip(masks, kinds, strict=False)))
-        # A name twice is one value.
-        record = tuple(dict.fromkeys(record))
+        # A name twice is one value, and the output is there anyway.
+        names, output = record, self.plan.graph.output
+        record = tuple(dict.fromkeys(name for name in names if name != output)) if names else ()
+        # Where nodes are recorded all steps are kept.
+        every = 0 if record else every
         lengths = None if alive is None else alive.sum(0).view(-1)
         numbers = {name: float(value) for name, value in settings.items()} if settings else {}
         inputs = Inputs(self, sizes, numbers, lengths, tuple(masks), record, every)
         values = (x, *(state[slot] for slot in self.slots), *(parameters[name] for name in self.parameters))
         if torch.is_grad_enabled() and any(value.requires_grad for value in values):
-            output, *final = _Run.apply(inputs, *values)
-            return Result(output, dict(zip(self.slots, final, strict=True)), {})
-        with torch.no_grad():
-            made = forward(inputs, values, False)
-        return Result(
-            made.output, dict(zip(self.slots, made.final, strict=True)), dict(zip(record, made.records, strict=True))
-        )
+            result, *rest = _Run.apply(inputs, *values)
+            final, records = rest[: len(self.slots)], rest[len(self.slots) :]
+        else:
+            with torch.no_grad():
+                made = forward(inputs, values, False)
+            result, final, records = made.output, made.final, made.records
+        found = {output: result, **dict(zip(record, records, strict=True))} if names else {}
+        return Result(result, dict(zip(self.slots, final, strict=True)), {name: found[name] for name in names})
 
     def states_of(self, values: Sequence[Tensor]) -> list[Tensor]:
         """The states among the values of a call."""
@@ -268,7 +268,7 @@ def forward(inputs: Inputs, values: Sequence[Tensor], saving: bool) -> Made:
 
 def backward(
     inputs: Inputs, values: Sequence[Tensor], made: Made, d_output: Tensor | None, d_final: Sequence[Tensor | None],
-    wanted: Sequence[bool],
+    wanted: Sequence[bool], d_records: Sequence[Tensor | None] = (),
 ) -> list[Tensor | None]:  # fmt: skip
     """Run the steps backward; the gradients are in the order of the values, None where not wanted."""
     program = inputs.program
@@ -279,8 +279,12 @@ def backward(
     wants_each = [wants.get(name, True) for name in shape.parameters]
     d_output = torch.zeros_like(made.output) if d_output is None else d_output.contiguous()
     d_final = [None if part is None else part.contiguous() for part in d_final]
+    d_records = [
+        values[0].new_zeros((*values[0].shape[:2], size)) if part is None else part.contiguous()
+        for part, size in zip(d_records, shape.records, strict=True)
+    ]
     found = run_backward(
-        call, *_ready(inputs, values, call), made, d_output, d_final, wanted[0], wants_each
+        call, *_ready(inputs, values, call), made, d_output, d_final, wanted[0], wants_each, d_records
     )  # fmt: skip
     gradients = dict(zip(shape.parameters, found.parameters, strict=True))
     if shape.kernel.once:
@@ -361,15 +365,17 @@ class _Run(torch.autograd.Function):
         ctx.series = len(made.series)
         work = () if made.work is None else (made.work,)
         ctx.save_for_backward(*values, made.output, *made.series, *work)
-        return made.output, *made.final
+        return made.output, *made.final, *made.records
 
     @staticmethod
-    def backward(ctx, d_output: Tensor | None, *d_final: Tensor | None):
+    def backward(ctx, d_output: Tensor | None, *d_rest: Tensor | None):
         inputs, saved = ctx.inputs, ctx.saved_tensors
         values, wanted = saved[: ctx.count], ctx.needs_input_grad[1:]
-        if torch.is_grad_enabled() or _is_batched(d_output, *d_final):
+        if torch.is_grad_enabled() or _is_batched(d_output, *d_rest):
             with torch.enable_grad():
-                return None, *_differentiable(inputs, values, d_output, d_final, wanted)
+                return None, *_differentiable(inputs, values, (d_output, *d_rest), wanted)
+        count = len(inputs.program.slots)
+        d_final, d_records = d_rest[:count], d_rest[count:]
         # What autocast would do to the products here is not wanted.
         with torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext():
             output, *rest = saved[ctx.count :]
@@ -382,7 +388,7 @@ class _Run(torch.autograd.Function):
                 work = rest[-1] if len(rest) > ctx.series else None
                 made = Made(output, [], rest[: ctx.series], work, [])
             ctx.used = True
-            return None, *backward(inputs, values, made, d_output, d_final, wanted)
+            return None, *backward(inputs, values, made, d_output, d_final, wanted, d_records)
 
 
 def _segments(inputs: Inputs, steps: int) -> list[tuple[int, int]]:
@@ -436,9 +442,8 @@ def _back_through_segments(
 
 
 def _differentiable(
-    inputs: Inputs, values: Sequence[Tensor], d_output: Tensor | None, d_final: Sequence[Tensor | None],
-    wanted: Sequence[bool],
-) -> list[Tensor | None]:  # fmt: skip
+    inputs: Inputs, values: Sequence[Tensor], gradients: Sequence[Tensor | None], wanted: Sequence[bool]
+) -> list[Tensor | None]:
     """The gradients by the reference, which can be differentiated again."""
     # A tensor may stand in two places, or be made of another one: each place has a gradient of its own.
     values = [value.view_as(value) for value in values]
@@ -455,9 +460,10 @@ def _differentiable(
         alive=alive,
         training=bool(inputs.masks),
         masks=inputs.masks,
+        record=inputs.record,
     )
-    ends = [result.output, *result.state.values()]
-    pairs = [(end, given) for end, given in zip(ends, (d_output, *d_final), strict=True) if given is not None]
+    ends = [result.output, *result.state.values(), *(result.recorded[name] for name in inputs.record)]
+    pairs = [(end, given) for end, given in zip(ends, gradients, strict=True) if given is not None]
     pairs = [(end, given) for end, given in pairs if end.requires_grad]
     leaves = [value for value, want in zip(values, wanted, strict=True) if want]
     if not pairs:
