@@ -128,9 +128,9 @@ def errors(steps: int, scale: float) -> dict[str, Any]:
     torch.manual_seed(0)
     x, size = torch.randn(steps, 1, 16) * scale, 16
     row: dict[str, Any] = {"steps": steps, "scale": scale}
-    modules = {name: Recurrent("mingru", size, size, backend=OURS[name]) for name in ("blocks", "scan")}
+    modules: dict[str, Recurrent] = {n: Recurrent("mingru", size, size, backend=OURS[n]) for n in ("blocks", "scan")}
     modules["scan"].load_state_dict(modules["blocks"].state_dict())
-    own = {name: value.detach().double() for name, value in modules["scan"].layers[0].tensors().items()}
+    own = {name.rpartition(".")[2]: value.double() for name, value in modules["scan"].state_dict().items()}
     wide = x.double()
     z = torch.sigmoid(wide @ own["W_z"] + own["b_z"])
     exact = steps_of(1 - z, z * (wide @ own["W_h"] + own["b_h"]))
