@@ -197,7 +197,9 @@ def test_the_environment_chooses_where_no_argument_does(monkeypatch):
         assert Recurrent("lstm", 3, 4).backend == expected
         assert Recurrent("lstm", 3, 4, backend="c").backend == "c"
     monkeypatch.setenv("CELLULA_BACKEND", "cuda")
-    message = "CELLULA_BACKEND is 'cuda': there is no such back end; write one of 'auto', 'c', 'reference'"
+    message = (
+        "CELLULA_BACKEND is 'cuda': there is no such back end; write one of 'auto', 'c', 'c_steps', 'scan', 'reference'"
+    )
     with pytest.raises(UsageError, match=message):
         Recurrent("lstm", 3, 4)
     with pytest.raises(UsageError, match="backend is 'C': there is no such back end"):

@@ -24,7 +24,7 @@ __all__ = ["check"]
         "cellula check my.cell --quick",
         "cellula check my.cell --input 3 --hidden 128 --json",
         "cellula check lstm",
-    )
+    ),
 )
 @click.argument("cell", metavar="FILE_OR_CELL")
 @click.option("--quick", is_flag=True, help="Only what the formula alone says; nothing is run.")

@@ -19,7 +19,7 @@ from cellula.graph.node import (
     walk,
 )
 from cellula.graph.ops import OPS
-from cellula.graph.simplify import simplified
+from cellula.graph.simplify import simplified, simplified_below
 from cellula.plan.expand import gradient
 from cellula.plan.plan import Plan
 
@@ -154,7 +154,7 @@ class _Reverse:
         for index, child in enumerate(node.inputs):
             part = gradient(node, index, found, self.named.get(node)) if child in self.wanted else None
             if part is not None:
-                self._add(child, _simplify_all(part))
+                self._add(child, simplified_below(part))
 
     def _pass_through_matrix(self, node: Node, found: Node) -> None:
         value, matrix = node.inputs
@@ -174,18 +174,6 @@ def _wanted(nodes: list[Node], frozen: Container[str]) -> set[Node]:
         if learned or isinstance(what, Input | State) or any(child in wanted for child in node.inputs):
             wanted.add(node)
     return wanted
-
-
-def _simplify_all(root: Node) -> Node:
-    """The expression with every op on the way down to named values simplified."""
-    done: dict[Node, Node] = {}
-    for node in walk([root]):
-        if node.op not in OPS:
-            done[node] = node
-            continue
-        inputs = tuple(done[child] for child in node.inputs)
-        done[node] = simplified(apply(node.op, inputs, None if node.attribute is None else int(str(node.attribute))))
-    return done[root]
 
 
 def _owners(plan: Plan) -> tuple[dict[Node, str], set[Node]]:

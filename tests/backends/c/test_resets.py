@@ -70,7 +70,7 @@ def test_resets_agree_with_the_reference(cell, share, lengths):
     modules = pair(cell)
     found = [everything(module, mask(SHARES[share]), given=share != "half", lengths=lengths) for module in modules]
     assert_close(*found)
-    assert modules[0].backend == "auto, last call: c"
+    assert modules[0].backend.startswith("auto, last call: c")
 
 
 def test_layers_directions_and_checkpoints():
@@ -78,7 +78,7 @@ def test_layers_directions_and_checkpoints():
     modules[0].checkpoint_every = 3
     found = [everything(module, mask(0.2), lengths=LENGTHS) for module in modules]
     assert_close(*found)
-    assert modules[0].backend == "auto, last call: c"
+    assert modules[0].backend.startswith("auto, last call: c")
 
 
 def test_a_second_derivative_through_resets():
@@ -121,7 +121,7 @@ def test_a_step_with_resets_is_the_kernel_too():
         found = [one.step(x[step], before, reset[step]) for one, before in zip((module, reference), state, strict=True)]
         assert_close([found[0][0], *found[0][1]], [found[1][0], *found[1][1]])
         state = [after for _, after in found]
-    assert module.backend == "auto, last call: c"
+    assert module.backend.startswith("auto, last call: c")
 
 
 @pytest.mark.parametrize("lengths", [(500, 1, 1, 2, 3, 250, 7, 0), (4, 4, 4), (0,), (9, 8, 5, 5, 4, 1)])

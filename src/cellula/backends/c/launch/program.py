@@ -19,9 +19,10 @@ from cellula.backends.c.launch.registry import register
 from cellula.backends.c.launch.stretches import run_stretches
 from cellula.backends.reference import ReferenceProgram, Result, draw_masks, evaluate
 from cellula.errors import UsageError
-from cellula.graph.node import Constant, Node, Parameter, Setting, walk
+from cellula.graph.node import Constant, Node, Parameter, Setting, leaf, walk
 from cellula.plan.kernel import Kernel
 from cellula.plan.plan import Plan
+from cellula.plan.schedule import spans_steps
 
 __all__ = ["CProgram", "Inputs"]
 
@@ -32,6 +33,11 @@ DTYPES = (torch.float32, torch.float64)
 def is_compiling() -> bool:
     """Whether `torch.compile` or `torch.export` is looking on."""
     return torch.compiler.is_compiling()
+
+
+def is_tracing() -> bool:
+    """Whether `torch.jit.trace` is looking on."""
+    return torch._C._get_tracing_state() is not None
 
 
 def in_single_precision(
@@ -94,12 +100,11 @@ class CProgram:
 
     Args:
         plan: what runs when.
+        blocks: whether passes may do blocks of steps, where each unit runs through time by itself.
     """
 
-    name = "c"
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan, blocks: bool = True) -> None:
+        self.plan, self.blocks, self.name = plan, blocks, "c" if blocks else "c_steps"
         self.slots = tuple(state.slot for state in plan.graph.states)
         self.equations = dict(plan.equations)
         # As a layer names them: the input, the hidden size, and the formula's own.
@@ -109,11 +114,17 @@ class CProgram:
         self.shapes: dict[tuple, Shape] = {}
         self.number = register(self)
 
+    @property
+    def has_blocks(self) -> bool:
+        """Whether passes do blocks of steps: each unit runs through time by itself."""
+        passed = {leaf(state): dict(self.plan.updates)[state.slot] for state in self.plan.graph.states}
+        return self.blocks and spans_steps([], (), passed)
+
     def __deepcopy__(self, memo: dict) -> CProgram:
         return self
 
     def __reduce__(self) -> tuple:
-        return CProgram, (self.plan,)
+        return CProgram, (self.plan, self.blocks)
 
     def shape(
         self, drawing: bool, saving: bool, record: tuple[str, ...], dtype: torch.dtype, sizes: Mapping[str, int]
@@ -127,7 +138,7 @@ class CProgram:
         found = self.shapes.get(key)
         if found is None:
             double = dtype == torch.float64
-            kernel = compiled(self.plan.graph, drawing, saving, record, double)
+            kernel = compiled(self.plan.graph, drawing, saving, record, double, self.blocks)
             found = self.shapes[key] = Shape(kernel, dict(sizes))
         return found
 
@@ -144,7 +155,7 @@ class CProgram:
             return "the batch is empty"
         if forward_ad._current_level >= 0:
             return "forward-mode differentiation is on"
-        if torch._C._get_tracing_state() is not None:
+        if is_tracing():
             return "torch.jit.trace is looking on"
         if peek_interpreter_stack() is not None:
             return "a torch.func transform (vmap, grad, jvp) is at work"
@@ -187,7 +198,7 @@ class CProgram:
         else:
             reason = self.why_not(x, state, parameters, settings, record)
         if reason is not None:
-            raise UsageError(f"backend='c' cannot run this: {reason}; use backend='auto' or 'reference'")
+            raise UsageError(f"backend={self.name!r} cannot run this: {reason}; use backend='auto' or 'reference'")
         return self.run(x, state, parameters, settings, sizes, **options)
 
     def run(
