@@ -34,13 +34,13 @@ class Experiment:
     Args:
         cells: that are trained where no others are named.
         seeds: likewise.
-        recipe: how, the same for all cells.
+        recipe: how, for a cell.
         train: makes the function that trains one case, out of the options.
     """
 
     cells: Sequence[str]
     seeds: Sequence[int]
-    recipe: Any
+    recipe: Callable[[str], Any]
     train: Callable[[argparse.Namespace], Callable[..., dict[str, Any]]]
 
 
@@ -52,9 +52,9 @@ def train_chorales(options: argparse.Namespace) -> Callable[..., dict[str, Any]]
 
 
 EXPERIMENTS = {
-    "chorales": Experiment(chorales.MAIN + chorales.ODYSSEY, (0, 1), chorales.Recipe(), train_chorales),
-    "reber": Experiment(reber.CELLS, range(8), reber.Recipe(), lambda options: reber.train_case),
-    "spikes": Experiment(spikes.CELLS, range(10), spikes.Recipe(), lambda options: spikes.train_case),
+    "chorales": Experiment(chorales.MAIN + chorales.ODYSSEY, (0, 1), chorales.recipe_for, train_chorales),
+    "reber": Experiment(reber.CELLS, range(8), lambda cell: reber.Recipe(), lambda options: reber.train_case),
+    "spikes": Experiment(spikes.CELLS, range(4), lambda cell: spikes.Recipe(), lambda options: spikes.train_case),
 }
 
 
@@ -85,11 +85,13 @@ def run(options: argparse.Namespace) -> None:
     train = experiment.train(options)
     names, seeds = options.cells or experiment.cells, options.seeds or experiment.seeds
     # All cells with the first seed first: a run that is broken off has something to compare.
-    cases = [{"cell": name, "seed": seed, "recipe": asdict(experiment.recipe)} for seed in seeds for name in names]
+    cases = [
+        {"cell": name, "seed": seed, "recipe": asdict(experiment.recipe(name))} for seed in seeds for name in names
+    ]
     run_cases(
         Records(options.out / f"{options.experiment}.json"),
         cases,
-        lambda case, bar: train(case["cell"], case["seed"], experiment.recipe, bar),
+        lambda case, bar: train(case["cell"], case["seed"], experiment.recipe(case["cell"]), bar),
         again=options.again,
     )
 

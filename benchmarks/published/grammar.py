@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["SYMBOLS", "Example", "distinct_examples", "draw_example", "encode"]
+__all__ = ["SYMBOLS", "Batch", "Example", "distinct_examples", "draw_example", "encode"]
 
 SYMBOLS = "BTPSXVE"
 # The inner grammar: node -> symbol -> next node. It begins with B in node 0 and ends with E.
@@ -60,22 +61,34 @@ def _walk(generator: random.Random) -> Iterator[tuple[str, str]]:
         node = _INNER[node][symbol]
 
 
-def distinct_examples(generator: random.Random, count: int) -> list[Example]:
-    """So many examples, no two of the same text."""
-    found: dict[str, Example] = {}
-    while len(found) < count:
+def distinct_examples(generator: random.Random, count: int, known: Sequence[Example] = ()) -> list[Example]:
+    """So many examples, no two of the same text and none of a text that is known."""
+    found = {example.text: example for example in known}
+    wanted = len(found) + count
+    while len(found) < wanted:
         example = draw_example(generator)
         found.setdefault(example.text, example)
-    return list(found.values())
+    return list(found.values())[-count:]
 
 
-def encode(examples: list[Example]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """A batch of examples.
+class Batch(NamedTuple):
+    """Strings as tensors; behind a string's end everything is 0.
 
-    Returns:
-        The symbols but the last [T, B, 7], one of seven; the symbols that follow [T, B], as numbers; which symbols are
-        legal there [T, B, 7]; the steps of every example [B]. Behind an example's end everything is 0.
+    Args:
+        inputs: the symbols but the last [T, B, 7], one of seven.
+        following: the symbol that follows [T, B], as a number.
+        legal: which symbols may follow [T, B, 7].
+        lengths: the steps of every string [B].
     """
+
+    inputs: Tensor
+    following: Tensor
+    legal: Tensor
+    lengths: Tensor
+
+
+def encode(examples: list[Example]) -> Batch:
+    """Examples as tensors."""
     lengths = torch.tensor([len(example.legal) for example in examples])
     longest = int(lengths.max())
     inputs = torch.zeros(longest, len(examples), len(SYMBOLS))
@@ -87,4 +100,4 @@ def encode(examples: list[Example]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         following[: len(example.legal), row] = torch.tensor(numbers[1:])
         for step, allowed in enumerate(example.legal):
             legal[step, row, [SYMBOLS.index(symbol) for symbol in allowed]] = True
-    return inputs, following, legal, lengths
+    return Batch(inputs, following, legal, lengths)

@@ -1,9 +1,9 @@
 """Embedded Reber grammar: after how many sequences a small network tells every legal successor.
 
-After Hochreiter & Schmidhuber 1997, experiment 1: 256 strings to learn from and 256 others to test with, drawn anew for
-every seed. A network has solved it when at every step of every string of both sets all symbols that may follow have a
-higher output than all that may not. The step before the last tells whether it kept the second symbol of the string in
-memory all the while.
+After Hochreiter & Schmidhuber 1997, experiment 1: 256 strings to learn from, drawn as they come, and 256 others to test
+with, none of which is among the first and no two of which are equal; both are drawn anew for every seed. A network has
+solved it when at every step of every string of both sets all symbols that may follow have a higher output than all that
+may not. The step before the last tells whether it kept the second symbol of the string in memory all the while.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from cellula import Recurrent
-from published.grammar import SYMBOLS, Example, distinct_examples, encode
+from published.grammar import SYMBOLS, Batch, distinct_examples, draw_example, encode
 
 __all__ = ["CELLS", "Recipe", "SymbolModel", "all_right", "right_steps", "train_case"]
 
@@ -40,7 +40,7 @@ class Recipe:
     """
 
     hidden_size: int = 8
-    learning_rate: float = 1e-2
+    learning_rate: float = 3e-2
     batch_size: int = 4
     clip: float = 1.0
     sequences: int = 40_000
@@ -66,9 +66,9 @@ def right_steps(outputs: Tensor, legal: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def all_right(model: SymbolModel, examples: list[Example]) -> tuple[float, float]:
+def all_right(model: SymbolModel, batch: Batch) -> tuple[float, float]:
     """The share of strings that are right at every step, and of those that are right at the step before the last."""
-    x, _, legal, lengths = encode(examples)
+    x, _, legal, lengths = batch
     right = right_steps(model(x, lengths), legal)  # [T, B]
     whole = right | (torch.arange(len(x))[:, None] >= lengths)
     # The last input is the second T or P, that before it the E of the inner string, which T or P must follow.
@@ -76,15 +76,23 @@ def all_right(model: SymbolModel, examples: list[Example]) -> tuple[float, float
     return float(whole.all(0).float().mean()), float(before_last.float().mean())
 
 
-def train_batch(model: SymbolModel, optimizer: torch.optim.Optimizer, examples: list[Example], clip: float) -> None:
+def train_batch(model: SymbolModel, optimizer: torch.optim.Optimizer, batch: Batch, clip: float) -> None:
     """One step of Adam on the cross-entropy of the symbol that follows, averaged over all steps."""
-    x, following, _, lengths = encode(examples)
+    x, following, _, lengths = batch
     alive = torch.arange(len(x))[:, None] < lengths  # [T, B]
     loss = nn.functional.cross_entropy(model(x, lengths)[alive], following[alive])
     optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), clip)
     optimizer.step()
+
+
+def draw_batch(whole: Batch, generator: random.Random, size: int) -> Batch:
+    """So many strings of a set, cut to the longest of them."""
+    columns = generator.sample(range(len(whole.lengths)), size)
+    lengths = whole.lengths[columns]
+    steps = int(lengths.max())
+    return Batch(*(part[:steps, columns] for part in whole[:3]), lengths)
 
 
 def train_case(cell: str, seed: int, recipe: Recipe, bar: tqdm) -> dict[str, Any]:
@@ -99,18 +107,18 @@ def train_case(cell: str, seed: int, recipe: Recipe, bar: tqdm) -> dict[str, Any
     began, cpu_began = time.perf_counter(), time.process_time()
     torch.manual_seed(seed)
     generator = random.Random(seed)
-    strings = distinct_examples(generator, 2 * STRINGS)
-    generator.shuffle(strings)
-    sets = {"train": strings[:STRINGS], "test": strings[STRINGS:]}
+    strings = [draw_example(generator) for _ in range(STRINGS)]
+    others = distinct_examples(generator, STRINGS, strings)
+    sets = {"train": encode(strings), "test": encode(others)}
     model = SymbolModel(cell, recipe.hidden_size)
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
     shown, solved = 0, False
     bar.reset(recipe.sequences)
     while shown < recipe.sequences and not solved:
         for _ in range(recipe.check_every // recipe.batch_size):
-            train_batch(model, optimizer, generator.sample(sets["train"], recipe.batch_size), recipe.clip)
+            train_batch(model, optimizer, draw_batch(sets["train"], generator, recipe.batch_size), recipe.clip)
         shown += recipe.check_every
-        right = {name: all_right(model, examples) for name, examples in sets.items()}
+        right = {name: all_right(model, batch) for name, batch in sets.items()}
         solved = all(whole == 1.0 for whole, _ in right.values())
         bar.set_postfix(strings=f"{right['test'][0]:.2f}", before_last=f"{right['test'][1]:.2f}", refresh=False)
         bar.update(recipe.check_every)
@@ -121,7 +129,7 @@ def train_case(cell: str, seed: int, recipe: Recipe, bar: tqdm) -> dict[str, Any
         "sequences": shown,
         "right_strings": {name: whole for name, (whole, _) in right.items()},
         "right_before_last": {name: before_last for name, (_, before_last) in right.items()},
-        "longest_string": max(len(example.text) for example in strings),
+        "longest_string": max(len(example.text) for example in others),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "seconds": time.perf_counter() - began,
         "cpu_seconds": time.process_time() - cpu_began,

@@ -122,18 +122,22 @@ def reber_table(rows: Sequence[Row]) -> str:
 
 
 def spikes_table(rows: Sequence[Row]) -> str:
-    """How many seeds learned to fire in time, and after how many streams."""
-    head = ["cell", "parameters", "learned", "streams until learned", "most right spikes, per seed", "CPU time"]
+    """How many networks learned to fire in time, and after how many streams."""
+    steps = ("1", "2", "3", "10", "100", "1000")
+    head = ["cell", "parameters", "seeds", "networks", *(f"{int(step):,} right" for step in steps)]
+    head += ["streams until learned, median", "CPU time a seed"]
     lines = []
     for name, found in by_cell(rows).items():
-        learned = sorted(row["streams"] for row in found if row["learned"])
+        streams = sorted(number for row in found for number in row["streams_until_learned"])
+        reached = [sum(row["networks_with_right_spikes"][step] for row in found) for step in steps]
         lines.append(
             [
                 f"`{name}`",
-                str(found[0]["parameters"]),
-                f"{len(learned)} of {len(found)} seeds",
-                f"median {statistics.median(learned):,.0f} ({learned[0]:,}–{learned[-1]:,})" if learned else "",
-                ", ".join(str(row["most_right_spikes"]) for row in found),
+                str(found[0]["parameters_of_a_network"]),
+                ", ".join(str(row["case"]["seed"]) for row in found),
+                f"{sum(row['networks'] for row in found):,}",
+                *(f"{count:,}" for count in reached),
+                f"{statistics.median(streams):,.0f} ({streams[0]:,}–{streams[-1]:,})" if streams else "",
                 f"{statistics.fmean(row['cpu_seconds'] for row in found):.0f} s",
             ]
         )
