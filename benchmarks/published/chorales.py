@@ -13,6 +13,7 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -97,15 +98,23 @@ def read_chorales(path: Path) -> dict[str, list[Tensor]]:
     """
     # Of the benchmarks only this one needs scipy, and of its functions only this one.
     try:
-        from scipy.io import loadmat
-        from scipy.io.matlab import MatReadError
+        scipy_io = import_module("scipy.io")
     except ImportError as error:
         raise UsageError("scipy is not installed, and it reads .mat files: pip install 'cellula[bench]'") from error
     if not path.is_file():
         raise UsageError(f"there is no file {path}; {WHERE}")
+    unreadable = (ValueError, TypeError, NotImplementedError, EOFError, OSError, zlib.error)
     try:
-        found = loadmat(path, appendmat=False, variable_names=list(SPLITS))
-    except (MatReadError, ValueError, TypeError, NotImplementedError, EOFError, OSError, zlib.error) as error:
+        found = scipy_io.loadmat(path, appendmat=False, variable_names=list(SPLITS))
+    except (
+        scipy_io.matlab.MatReadError,
+        ValueError,
+        TypeError,
+        NotImplementedError,
+        EOFError,
+        OSError,
+        zlib.error,
+    ) as error:
         raise DataError(f"{path} is no MATLAB file that scipy reads ({error}); {WHERE}") from error
     return {name: _rolls(found.get(name), name, path) for name in SPLITS}
 

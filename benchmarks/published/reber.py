@@ -92,7 +92,8 @@ def draw_batch(whole: Batch, generator: random.Random, size: int) -> Batch:
     columns = generator.sample(range(len(whole.lengths)), size)
     lengths = whole.lengths[columns]
     steps = int(lengths.max())
-    return Batch(*(part[:steps, columns] for part in whole[:3]), lengths)
+    inputs, following, legal = (part[:steps, columns] for part in whole[:3])
+    return Batch(inputs, following, legal, lengths)
 
 
 def train_case(cell: str, seed: int, recipe: Recipe, bar: tqdm) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 After Gers, Schraudolph & Schmidhuber 2002. The input is constant, the target is 1 at every tenth step and else 0. A
 network is one cell and one sigmoid unit that sees its output alone. It is never told the target of the step before: it
 has to measure the ten steps, fire, and begin anew by itself. A stream ends with the first step at which the output lies
-on the wrong side of one half, while training as in the test; so a network first learns to be silent for nine steps, then
-to fire, then to be silent again. It has learned the task when 1000 spikes, 10,000 steps, are all right.
+on the wrong side of one half, while training as in the test; so a network first learns to be silent for nine steps,
+then to fire, then to be silent again. It has learned the task when 1000 spikes, 10,000 steps, are all right.
 
 Whether one cell gets there hangs on its first weights. So many networks are trained at the same time, each with weights
 of its own: a layer whose recurrent matrices are diagonal is as many single cells, none of which sees another.
