@@ -103,7 +103,6 @@ def read_chorales(path: Path) -> dict[str, list[Tensor]]:
         raise UsageError("scipy is not installed, and it reads .mat files: pip install 'cellula[bench]'") from error
     if not path.is_file():
         raise UsageError(f"there is no file {path}; {WHERE}")
-    unreadable = (ValueError, TypeError, NotImplementedError, EOFError, OSError, zlib.error)
     try:
         found = scipy_io.loadmat(path, appendmat=False, variable_names=list(SPLITS))
     except (

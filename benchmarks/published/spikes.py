@@ -39,7 +39,6 @@ class Recipe:
     Args:
         networks: trained beside each other.
         deviation: of the normal distribution that all weights are drawn from; the cell's own start is not used.
-        forget_bias: added to the bias of the forget gate.
         learning_rate: of Adam.
         clip: largest norm of a network's gradient.
         periods: of a stream, at most, while training.
@@ -48,8 +47,7 @@ class Recipe:
     """
 
     networks: int = 256
-    deviation: float = 2.0
-    forget_bias: float = 4.0
+    deviation: float = 4.0
     learning_rate: float = 0.03
     clip: float = 1.0
     periods: int = 10
@@ -78,10 +76,8 @@ class SpikeModels(nn.Module):
         self.recurrent = Recurrent(single_cells(cell), 1, recipe.networks, backend=backend)
         self.weight, self.bias = (nn.Parameter(torch.zeros(recipe.networks)) for _ in range(2))
         with torch.no_grad():
-            for name, parameter in self.named_parameters():
+            for parameter in self.parameters():
                 parameter.normal_(std=recipe.deviation)
-                if name.endswith("b_f"):
-                    parameter += recipe.forget_bias
 
     def forward(self, steps: int) -> Tensor:
         """The logits of all networks, [T, N]."""
@@ -148,7 +144,7 @@ def train_case(cell: str, seed: int, recipe: Recipe, bar: tqdm) -> dict[str, Any
     """Train the networks of one cell; how many learn the task, and when.
 
     Args:
-        cell: a name of the zoo whose forget gate, where it has one, has the bias `b_f`.
+        cell: a name of the zoo.
         seed: of the first weights; all else is the same at every stream.
         recipe: how to train.
         bar: moved by the streams.
