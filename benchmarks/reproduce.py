@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from published import chorales, reber, spikes, tables
+from published import chorales, pictures, reber, spikes, tables
 from published.records import RESULTS, Records, run_cases
 
 from cellula.errors import CellulaError, UsageError
@@ -103,6 +103,7 @@ def main() -> int:
     try:
         if options.experiment == "tables":
             print(tables.write_tables(options.out))
+            pictures.draw(options.out)
         else:
             run(options)
     except CellulaError as error:

@@ -44,7 +44,7 @@ def draw_example(generator: random.Random) -> Example:
 
     Example:
         >>> draw_example(random.Random(0)).text
-        'BPBTSXSEPE'
+        'BPBTXSEPE'
     """
     outer = generator.choice("TP")
     steps = [("B", "B"), (outer, "TP"), *_walk(generator), (outer, outer), ("E", "E")]

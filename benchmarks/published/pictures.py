@@ -11,10 +11,10 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from cellula.tasks.atomic import write_atomic
-from published.records import Row
+from published.records import Records, Row
 from published.tables import LETTERS, PUBLISHED, by_cell
 
-__all__ = ["chorales_figure", "save_svg"]
+__all__ = ["chorales_figure", "draw", "save_svg"]
 
 # Okabe and Ito's colours, which people with any colour vision can tell apart.
 OURS, CHUNG, BAI, GRID, INK = "#0072b2", "#d55e00", "#009e73", "#dde1e6", "#1b1f24"
@@ -47,6 +47,13 @@ def chorales_figure(rows: Sequence[Row]) -> Figure:
     axes.tick_params(length=0, colors=INK)
     figure.legend(loc="outside upper center", ncols=3, frameon=False)
     return figure
+
+
+def draw(folder: Path) -> None:
+    """Save the picture beside the results that it shows, where there are any."""
+    rows = Records(folder / "chorales.json").rows()
+    if rows:
+        save_svg(chorales_figure(rows), folder / "published-chorales.svg")
 
 
 def save_svg(figure: Figure, path: Path) -> None:
