@@ -70,5 +70,5 @@ ADDING = Task(
     solved=0.01,
     stop=0.002,
     batch=32,
-    steps=1500,
+    steps=1200,
 )

@@ -69,5 +69,5 @@ COPY_MEMORY = Task(
     solved=0.99,
     stop=0.002,
     batch=32,
-    steps=1500,
+    steps=1200,
 )

@@ -101,7 +101,7 @@ def train(cell: str, task: Task, hidden: int, seed: int, rate: float, steps: int
         found.steps = step
         if step % INTERVAL == 0:
             best = _look(network, task, validation, found) or best
-            if found.diverged or max(found.losses[-2:]) <= task.stop and len(found.losses) > 1:
+            if found.diverged or (len(found.losses) > 1 and max(found.losses[-2:]) <= task.stop):
                 break
     if best:
         network.load_state_dict(best)
