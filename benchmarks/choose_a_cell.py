@@ -1,12 +1,12 @@
 """Which cell learns what: every cell of a list on three small tasks that ask for memory, one thread, several seeds.
 
-    python benchmarks/choose_a_cell.py             # everything, under an hour on one core of a quiet machine
+    python benchmarks/choose_a_cell.py             # everything; under an hour on one core of a quiet machine
     python benchmarks/choose_a_cell.py --quick     # three cells, a tenth of the steps, nothing saved
-    python benchmarks/choose_a_cell.py --report    # the tables and the picture again, from what is saved
+    python benchmarks/choose_a_cell.py --report    # tables and picture again, from what is saved
 
-A run that is broken off goes on where it was; a cell whose formula has changed is trained again. Results:
-`benchmarks/results/choose_a_cell.json` (every training) and `.md`; the tables and the picture of `docs/choose-a-cell.md`
-are written from them.
+A run that is broken off goes on where it was; a cell whose formula has changed is trained again. Every training is in
+`benchmarks/results/choose_a_cell.json`. From it follow the tables in `choose_a_cell.md` beside it, the main one in
+`docs/choose-a-cell.md`, and its picture.
 """
 
 from __future__ import annotations
@@ -15,17 +15,26 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-
-from cellula.tasks.atomic import write_atomic
-from memory_tasks.plan import CELLS, TASKS, Budget, run
+from memory_tasks.picture import draw_picture
+from memory_tasks.plan import CELLS, TASKS, Budget, fingerprint, run
+from memory_tasks.price import price
+from memory_tasks.table import main_table, write_report
 from peers.machine import machine
 
-RESULTS = Path(__file__).parent / "results" / "choose_a_cell.json"
+from cellula.tasks.atomic import write_atomic
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "choose_a_cell.json"
+PAGE = ROOT / "docs" / "choose-a-cell.md"
+PICTURE = ROOT / "docs" / "pictures" / "choose-a-cell.svg"
+# Between these lines of the page stands the main table.
+BEGIN, END = "<!-- written by benchmarks/choose_a_cell.py -->", "<!-- up to here -->"
 QUICK_CELLS = ("mlp", "lstm", "gru")
 
 
@@ -33,20 +42,21 @@ def make_parser() -> argparse.ArgumentParser:
     """The options."""
     every = [cell for family in CELLS.values() for cell in family]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cells", nargs="+", default=every, metavar="CELL", help="names of the zoo")
+    parser.add_argument("--cells", nargs="+", default=every, choices=every, metavar="CELL", help=", ".join(every))
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--quick", action="store_true", help="three cells, a tenth of the steps, nothing saved")
+    parser.add_argument("--report", action="store_true", help="only write tables and picture")
     parser.add_argument("--json", type=Path, default=RESULTS, metavar="FILE", help="where the results are kept")
     return parser
 
 
 def read_record(path: Path) -> dict[str, Any]:
     """What was measured before."""
-    return json.loads(path.read_text()) if path.exists() else {"budget": {}, "machines": [], "rows": []}
+    return json.loads(path.read_text()) if path.exists() else {"budget": {}, "machines": [], "prices": [], "rows": []}
 
 
 def plain(value: Any) -> Any:
-    """The same without numbers that JSON does not know."""
+    """The same without numbers that JSON does not know, five digits each."""
     if isinstance(value, dict):
         return {key: plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
@@ -59,21 +69,31 @@ def plain(value: Any) -> Any:
 def write_record(path: Path, record: dict[str, Any]) -> None:
     """All numbers, a training a line."""
     rows = ",\n  ".join(json.dumps(plain(row)) for row in record["rows"])
-    head = json.dumps({key: value for key, value in record.items() if key != "rows"}, indent=1)
+    head = json.dumps(plain({key: value for key, value in record.items() if key != "rows"}), indent=1)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, f'{head[:-2]},\n "rows": [\n  {rows}\n ]\n}}\n'.encode())
 
 
-def main() -> int:
-    """Trains what is missing and saves after every training."""
-    options = make_parser().parse_args()
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    budget = Budget(seeds=(0,), share=0.1) if options.quick else Budget()
-    cells = QUICK_CELLS if options.quick else options.cells
-    record = {"machines": [], "rows": []} if options.quick else read_record(options.json)
-    place = machine()
-    record["budget"], number = asdict(budget), len(record["machines"])
+def with_table(page: str, table: str) -> str:
+    """The page with the table in its place."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+
+
+def write_results(path: Path, record: dict[str, Any]) -> None:
+    """The tables beside the results; where these are the project's own, also the page's table and picture."""
+    write_atomic(path.with_suffix(".md"), write_report(record).encode())
+    if path == RESULTS:
+        write_atomic(PICTURE, draw_picture(record))
+        write_atomic(PAGE, with_table(PAGE.read_text(), main_table(record)).encode())
+
+
+def measure(
+    cells: Sequence[str], tasks: Sequence[str], budget: Budget, record: dict[str, Any], path: Path | None
+) -> None:
+    """Trains what is missing and saves after every training; then takes the time of every cell."""
+    place, number = machine(), len(record["machines"])
 
     def save(row: dict[str, Any]) -> None:
         if number == len(record["machines"]):
@@ -82,11 +102,37 @@ def main() -> int:
         print(
             f"  rate {row['rate']:g}: {row['score']:.4g} after {row['steps']} steps, {row['seconds']:.1f} s", flush=True
         )
-        if not options.quick:
-            write_record(options.json, record)
+        if path:
+            write_record(path, record)
 
-    for what in run(cells, budget, record["rows"], save, options.tasks):
+    for what in run(cells, budget, record["rows"], save, tasks):
         print(what, flush=True)
+    key = {(row["cell"], row["formula"], row["hidden"]) for row in record["prices"]}
+    for cell in cells:
+        if (cell, fingerprint(cell), budget.hidden) not in key:
+            record["prices"] = [row for row in record["prices"] if row["cell"] != cell]
+            record["prices"].append(price(cell, budget.hidden))
+    if path:
+        write_record(path, record)
+
+
+def main() -> int:
+    """Measures, writes the tables, prints the main one."""
+    options = make_parser().parse_args()
+    torch.set_num_threads(1)
+    # Numbers near 0 would take a hundred times as long.
+    torch.set_flush_denormal(True)
+    if options.quick:
+        record = {"machines": [], "prices": [], "rows": []}
+        measure(QUICK_CELLS, options.tasks, Budget(seeds=(0,), share=0.1), record, None)
+        print(main_table(record))
+        return 0
+    record = {"prices": [], **read_record(options.json)}
+    if not options.report:
+        record["budget"] = asdict(Budget())
+        measure(options.cells, options.tasks, Budget(), record, options.json)
+    write_results(options.json, plain(record))
+    print(main_table(plain(record)))
     return 0
 
 

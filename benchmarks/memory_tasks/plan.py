@@ -95,13 +95,13 @@ class _Trainer:
 
     def get(self, phase: str, seed: int, rate: float) -> Row:
         """The row of a training."""
-        key = {"cell": self.cell, "formula": fingerprint(self.cell), "task": self.task.name, "phase": phase}
-        key |= {"seed": seed, "rate": rate, "most_steps": self.budget.steps(self.task, phase == "pilot")}
-        key |= {"hidden": self.budget.hidden}
+        steps, hidden = self.budget.steps(self.task, phase == "pilot"), self.budget.hidden
+        key: Row = {"cell": self.cell, "formula": fingerprint(self.cell), "task": self.task.name, "phase": phase}
+        key |= {"seed": seed, "rate": rate, "most_steps": steps, "hidden": hidden}
         for row in self.rows:
             if key.items() <= row.items():
                 return row
-        trained: Trained = train(self.cell, self.task, self.budget.hidden, seed, rate, key["most_steps"])
+        trained: Trained = train(self.cell, self.task, hidden, seed, rate, steps)
         row = key | asdict(trained)
         self.rows.append(row)
         self.save(row)

@@ -1,0 +1,118 @@
+"""The results as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from peers.machine import describe
+
+from memory_tasks.plan import CELLS, TASKS, Row, fingerprint
+from memory_tasks.task import Task
+
+__all__ = ["Summary", "main_table", "summarise", "write_report"]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a cell reached on a task.
+
+    Args:
+        scores: on the test sequences, one a seed, in order; the task's score without memory where a training diverged.
+        solved: how many of them are good enough.
+        solved_at: steps after which the validation sequences were solved first, the median of the seeds that did.
+        rate: the learning rate that the pilots chose.
+    """
+
+    scores: tuple[float, ...]
+    solved: int
+    solved_at: float | None
+    rate: float
+
+
+def summarise(rows: Iterable[Row], cell: str, task: Task) -> Summary | None:
+    """The trainings of a cell's formula of today; None where there are none."""
+    key = {"cell": cell, "formula": fingerprint(cell), "task": task.name, "phase": "seed"}
+    own = sorted((row for row in rows if key.items() <= row.items()), key=lambda row: row["seed"])
+    if not own:
+        return None
+    scores = tuple(task.without_memory if row["score"] is None else row["score"] for row in own)
+    found = [row["solved_at"] for row in own if row["solved_at"] is not None]
+    return Summary(scores, sum(map(task.is_solved, scores)), median(found) if found else None, own[0]["rate"])
+
+
+def number(value: float) -> str:
+    """Two digits that count, or a whole number."""
+    return f"{value:.0f}" if value == round(value) and abs(value) >= 1 else f"{value:.2g}"
+
+
+def _scores(found: Summary | None) -> str:
+    if found is None:
+        return "-"
+    low, high = min(found.scores), max(found.scores)
+    return f"{number(median(found.scores))} ({number(low)} to {number(high)}), {found.solved}/{len(found.scores)}"
+
+
+def _families(record: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """Family and cell, of those that were trained."""
+    trained = {row["cell"] for row in record["rows"] if row["phase"] == "seed"}
+    return ((family, cell) for family, cells in CELLS.items() for cell in cells if cell in trained)
+
+
+def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines))
+
+
+def main_table(record: Mapping[str, Any]) -> str:
+    """Cells and tasks: median of the seeds, lowest and highest, how many solved it; then what a cell costs."""
+    prices = {price["cell"]: price for price in record.get("prices", ())}
+    lines = []
+    for _, cell in _families(record):
+        price = prices.get(cell)
+        costs = (
+            [f"{price['parameters']:,}", f"{price['operations'] / 1000:.0f}", f"{price['milliseconds']:.1f}"]
+            if price
+            else ["-"] * 3
+        )
+        scores = [_scores(summarise(record["rows"], cell, task)) for task in TASKS.values()]
+        lines.append([f"[`{cell}`](cells.md#{cell})", *scores, *costs])
+    head = ["cell", "adding: error", "copy memory: share right", "a^n b^n c^n: right up to n"]
+    return _table([*head, "learned", "thousand operations", "ms"], lines)
+
+
+def detail_table(record: Mapping[str, Any]) -> str:
+    """For every cell and task: the learning rate, the steps to the solution, every seed."""
+    lines = []
+    for family, cell in _families(record):
+        for task in TASKS.values():
+            found = summarise(record["rows"], cell, task)
+            if found:
+                steps = "-" if found.solved_at is None else f"{found.solved_at:.0f}"
+                scores = ", ".join(f"{score:.4g}" for score in found.scores)
+                lines.append([family, cell, task.name, f"{found.rate:g}", steps, f"{found.solved}", scores])
+    return _table(["family", "cell", "task", "rate", "solved at step", "seeds solved", "test scores"], lines)
+
+
+def write_report(record: Mapping[str, Any]) -> str:
+    """All tables, with what was measured where."""
+    tasks = [
+        [task.title, task.unit, number(task.without_memory), number(task.solved), f"{task.steps}", task.source]
+        for task in TASKS.values()
+    ]
+    rows = record["rows"]
+    seconds = sum(row["seconds"] for row in rows)
+    places = "\n".join(f"- {describe(place)}" for place in record["machines"])
+    return "\n\n".join(
+        [
+            "# Which cell learns what",
+            "Written by `python benchmarks/choose_a_cell.py`; explained in [docs/choose-a-cell.md]"
+            "(../../docs/choose-a-cell.md).",
+            _table(["task", "score", "without memory", "solved from", "steps at most", "source"], tasks),
+            main_table(record).replace("(cells.md#", "(../../docs/cells.md#"),
+            detail_table(record),
+            f"{len(rows)} trainings, {seconds / 60:.0f} minutes of processor time on one thread, begun on:",
+            places,
+        ]
+    ) + "\n"  # fmt: skip
