@@ -12,7 +12,7 @@ from peers.machine import describe
 from memory_tasks.plan import CELLS, TASKS, Row, fingerprint
 from memory_tasks.task import Task
 
-__all__ = ["Summary", "main_table", "summarise", "write_report"]
+__all__ = ["Summary", "changed_since", "main_table", "summarise", "write_report"]
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,22 @@ class Summary:
     rate: float
 
 
-def summarise(rows: Iterable[Row], cell: str, task: Task) -> Summary | None:
-    """The trainings of a cell's formula of today; None where there are none."""
-    key = {"cell": cell, "formula": fingerprint(cell), "task": task.name, "phase": "seed"}
-    own = sorted((row for row in rows if key.items() <= row.items()), key=lambda row: row["seed"])
+def summarise(rows: Sequence[Row], cell: str, task: Task) -> Summary | None:
+    """The trainings of the formula that was trained last; None where there are none."""
+    own = [row for row in rows if (row["cell"], row["task"], row["phase"]) == (cell, task.name, "seed")]
     if not own:
         return None
+    kind = {key: own[-1][key] for key in ("formula", "hidden", "most_steps")}
+    own = sorted((row for row in own if kind.items() <= row.items()), key=lambda row: row["seed"])
     scores = tuple(task.without_memory if row["score"] is None else row["score"] for row in own)
     found = [row["solved_at"] for row in own if row["solved_at"] is not None]
     return Summary(scores, sum(map(task.is_solved, scores)), median(found) if found else None, own[0]["rate"])
+
+
+def changed_since(record: Mapping[str, Any]) -> list[str]:
+    """Cells whose formula or starting values are no longer those that were trained last."""
+    last = {row["cell"]: row["formula"] for row in record["rows"]}
+    return [cell for cell, formula in last.items() if formula != fingerprint(cell)]
 
 
 def number(value: float) -> str:
@@ -101,18 +108,20 @@ def write_report(record: Mapping[str, Any]) -> str:
         [task.title, task.unit, number(task.without_memory), number(task.solved), f"{task.steps}", task.source]
         for task in TASKS.values()
     ]
-    rows = record["rows"]
-    seconds = sum(row["seconds"] for row in rows)
-    places = "\n".join(f"- {describe(place)}" for place in record["machines"])
-    return "\n\n".join(
-        [
-            "# Which cell learns what",
-            "Written by `python benchmarks/choose_a_cell.py`; explained in [docs/choose-a-cell.md]"
-            "(../../docs/choose-a-cell.md).",
-            _table(["task", "score", "without memory", "solved from", "steps at most", "source"], tasks),
-            main_table(record).replace("(cells.md#", "(../../docs/cells.md#"),
-            detail_table(record),
-            f"{len(rows)} trainings, {seconds / 60:.0f} minutes of processor time on one thread, begun on:",
-            places,
-        ]
-    ) + "\n"  # fmt: skip
+    head = ["task", "score", "without memory", "solved from", "steps at most", "source"]
+    rows, hidden = record["rows"], record["budget"]["hidden"]
+    minutes, clock = (sum(row[key] for row in rows) / 60 for key in ("seconds", "wall"))
+    parts = [
+        "# Which cell learns what",
+        "Written by `python benchmarks/choose_a_cell.py`; explained in [Choose a cell](../../docs/choose-a-cell.md).",
+        _table(head, tasks),
+        main_table(record).replace("(cells.md#", "(../../docs/cells.md#"),
+        "Each training's end:",
+        detail_table(record),
+        f"{len(rows)} trainings with {hidden} units on one thread: {minutes:.0f} minutes of processor time, "
+        f"{clock:.0f} minutes by the clock beside other work. Begun on:",
+        "\n".join(f"- {describe(place)}" for place in record["machines"]),
+    ]
+    changed = changed_since(record)
+    parts += [f"Formula or starting values changed since: {', '.join(changed)}."] if changed else []
+    return "\n\n".join(parts) + "\n"

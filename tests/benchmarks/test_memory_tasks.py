@@ -187,17 +187,32 @@ def test_every_cell_is_of_the_zoo_and_stands_once():
     assert plan.fingerprint("lstm") != plan.fingerprint("lstm_printed")
 
 
+def test_words_are_no_part_of_a_fingerprint(tmp_path):
+    text = (ROOT / "src" / "cellula" / "cells" / "lstm.cell").read_text()
+    (tmp_path / "own.cell").write_text(text.replace("Long short-term", "Lasting").replace("# candidate", "# new"))
+    (tmp_path / "other.cell").write_text(text.replace("init=1", "init=2"))
+    assert plan.fingerprint(tmp_path / "own.cell") == plan.fingerprint("lstm")
+    assert plan.fingerprint(tmp_path / "other.cell") != plan.fingerprint("lstm")
+
+
 def seed_row(cell, seed, score, task="adding", **more):
     known = {"cell": cell, "formula": plan.fingerprint(cell), "task": task, "phase": "seed", "seed": seed}
-    return known | {"rate": 0.01, "score": score, "solved_at": None, "seconds": 60.0} | more
+    known |= {"rate": 0.01, "score": score, "solved_at": None, "seconds": 60.0, "hidden": 32, "most_steps": 1200}
+    return known | more
 
 
 def test_a_summary_counts_seeds_and_a_divergence_as_no_memory():
-    rows = [seed_row("lstm", 1, None), seed_row("lstm", 0, 0.001, solved_at=400), seed_row("lstm", 2, 0.02)]
-    rows += [seed_row("lstm", 3, 0.0, formula="of old"), seed_row("lstm", 100, 0.0, phase="pilot")]
+    rows = [seed_row("lstm", 3, 0.0, formula="of old"), seed_row("lstm", 100, 0.0, phase="pilot")]
+    rows += [seed_row("lstm", 1, None), seed_row("lstm", 0, 0.001, solved_at=400), seed_row("lstm", 2, 0.02)]
     found = table.summarise(rows, "lstm", TASKS["adding"])
     assert found == table.Summary((0.001, adding.WITHOUT_MEMORY, 0.02), 1, 400, 0.01)
     assert table.summarise(rows, "gru", TASKS["adding"]) is None
+
+
+def test_a_changed_formula_is_told():
+    rows = [seed_row("lstm", 0, 0.1, formula="of old"), seed_row("lstm", 0, 0.1), seed_row("gru", 0, 0.1)]
+    assert table.changed_since({"rows": rows}) == []
+    assert table.changed_since({"rows": rows[::-1]}) == ["lstm"]
 
 
 def test_the_main_table_has_a_line_a_cell():
