@@ -78,7 +78,9 @@ def random_state(module, rows, seed=1):
     for slot in module.state_names:
         parts = [
             0.2
-            + torch.rand(rows, d.state_sizes[slot], generator=generator).to(next(module.parameters(), torch.zeros(1)))
+            + torch.rand(rows, d.state_sizes[slot], generator=generator).to(
+                next(iter(module.state_dict().values()), torch.zeros(1))
+            )
             for d in module.layers
         ]
         values.append(torch.stack(parts) if len({part.shape for part in parts}) == 1 else tuple(parts))

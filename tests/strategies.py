@@ -20,8 +20,12 @@ NUMBERS = st.one_of(
     st.floats(-3, 3).map(repr),
     st.sampled_from(["0.1", "1e-3", "1e300", "5e-324", "-0.0", "1_000", "0x1f", ".5", "2.", "1.7976931348623157e308"]),
 )
-INITS = ("1", "-0.5", "uniform(-1, 1)", "normal(0.1)", "normal()", "constant(2)")
-MATRIX_INITS = (*INITS, "xavier()", "orthogonal()", "orthogonal(0.5)", "identity()")
+INITS = (
+    "1", "-0.5", "uniform(-1, 1)", "normal(0.1)", "normal()", "constant(2)", "log_uniform(1, 3)", "chrono(9)",
+    "ring(0.5, 0.9)", "signs()", "spaced(-1, 1)", "spaced(1, 0, 2, 2)", "powers(0.5, 2)", "uniform_fan_out()",
+)  # fmt: skip
+MATRIX_INITS = (*INITS, "xavier()", "orthogonal()", "orthogonal(0.5)", "identity()", "uniform_fan_in()",
+                "normal_fan_in(0.5)", "tile()", "stretch()")  # fmt: skip
 # An expression that keeps an argument within the op's domain.
 SAFE = {
     "log": "abs({}) + 0.5",
@@ -68,6 +72,10 @@ class _Maker:
             words.append("init=" + self.pick(*(MATRIX_INITS if kind == "matrix" else INITS)))
         if blocks > 1:
             words.append(f"blocks={blocks}")
+        elif kind == "matrix" and self.pick(True, False, False):
+            words.append("triangle=2")
+        if self.pick(True, False, False):
+            words.append("learned=0")
         if kind == "setting":
             words = [self.number()]
         if words or kind not in ("matrix", "vector"):

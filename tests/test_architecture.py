@@ -19,6 +19,7 @@ ORDER = (
     "printers",
     "cells",
     "nn",
+    "inspection",
     "models",
     "tasks",
     "cli",

@@ -15,6 +15,7 @@ import pytest
 from safetensors.torch import load_file
 
 from cellula import cli
+from cellula.errors import UsageError
 
 GOOD = '"""A cell of my own."""\nleak = setting(0.3)\nh[t] = (1 - leak) * h[t-1] + leak * tanh(x[t] @ W + h[t-1] @ U)\n'
 BAD = "h[t] = tnah(x[t] @ W)\nz[t] = q[t] + 1\n"
@@ -93,7 +94,7 @@ def test_a_diagram_goes_to_a_file_or_to_the_reader_of_the_output(run, tmp_path, 
     assert (tmp_path / "my.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads(run("show", "gru", "--as", "diagram", "--output", "a.svg", "--json")[1])["output"] == "a.svg"
     # A terminal gets no pages of XML but a file of the cell's name, which is not replaced without a word.
-    monkeypatch.setattr("cellula.cli._to_a_terminal", lambda: True)
+    monkeypatch.setattr("cellula.cli.pictures.to_a_terminal", lambda: True)
     assert run("show", "my.cell", "--as", "diagram") == (0, "", "wrote my.svg\n")
     code, _, err = run("show", "my.cell", "--as", "diagram")
     assert code == 1 and "my.svg is there already; write --output my.svg" in err
@@ -157,7 +158,7 @@ def test_a_mistake_is_said_without_a_traceback(run, words, code, message):
 
 def test_debug_shows_the_traceback(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["cellula", "show", "lstn", "--debug"])
-    with pytest.raises(cli.UsageError):
+    with pytest.raises(UsageError):
         cli.main()
 
 
@@ -211,9 +212,9 @@ def test_a_file_that_is_no_table_is_refused(run, tmp_path):
         assert code == 1 and "Traceback" not in err and err.startswith("error: "), name
 
 
-def start(words, folder, code="from cellula.cli import main; main()"):
+def start(words, folder, code="import runpy; runpy.run_module('cellula', run_name='__main__')"):
     """The command line, or other code, in a process of its own."""
-    source = os.pathsep.join([str(Path(cli.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    source = os.pathsep.join([str(Path(cli.__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", code, *words]
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

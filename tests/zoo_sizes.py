@@ -11,9 +11,9 @@ def own_sizes(graph):
 
 
 def fitting(graph, hidden):
-    """The smallest hidden size from this one on that all block-diagonal matrices of the cell divide."""
-    blocks = math.lcm(*(parameter.blocks for parameter in graph.parameters))
-    return hidden + -hidden % blocks
+    """The smallest hidden size from this one on that the blocks and triangles of the cell's matrices divide."""
+    parts = math.lcm(*(parameter.blocks * parameter.triangle for parameter in graph.parameters))
+    return hidden + -hidden % parts
 
 
 def sizes_of(graph, inputs, hidden):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cellula import FormulaError, build, cells, compare, diagram, load_cell, print_formula
+from cellula.cells.about import PARTS, about
 from cellula.formula.error_table import ERRORS
 from cellula.graph.classify import classify
 from cellula.graph.inits import INITS
@@ -68,6 +69,13 @@ def ops_page() -> str:
     return "\n".join(parts) + "\n"
 
 
+def _about(name: str) -> str:
+    """The docstring of a cell, a paragraph a part."""
+    found = about(name)
+    labelled = [f"*{label}*: {getattr(found, part)}" for label, part in PARTS.items() if getattr(found, part)]
+    return "\n\n".join([f"{found.title}. {found.description}", *labelled])
+
+
 def cells_page() -> str:
     """Every cell of the zoo with its formula."""
     parts = [_NOTICE + "# The cells\n"]
@@ -89,7 +97,7 @@ def cells_page() -> str:
         text = print_formula(graph)
         body = text.split('"""', 2)[-1].strip("\n") if text.startswith('"""') else text.strip("\n")
         references = "\n".join(f"- {reference}" for reference in graph.references)
-        parts.append(f"\n## {name}\n\n{graph.title}. {graph.description}\n\n```text\n{body}\n```\n\n{references}")
+        parts.append(f"\n## {name}\n\n{_about(name)}\n\n```text\n{body}\n```\n\n{references}")
     return "\n".join(parts) + "\n"
 
 

@@ -20,6 +20,7 @@ from cellula.plan.plan import Plan, make_plan
 from cellula.printers.formula import print_formula
 
 if TYPE_CHECKING:
+    from cellula.inspection.lens import lens
     from cellula.nn.hopfield import HopfieldMemory
     from cellula.nn.recurrent import Recurrent
     from cellula.nn.truncated import truncated
@@ -47,6 +48,7 @@ __all__ = [
     "explain",
     "export_onnx",
     "import_onnx",
+    "lens",
     "load_cell",
     "make_plan",
     "parse",
@@ -57,6 +59,7 @@ __all__ = [
 # Where the names that need torch come from.
 _HEAVY = {
     "HopfieldMemory": "cellula.nn.hopfield",
+    "lens": "cellula.inspection.lens",
     "Recurrent": "cellula.nn.recurrent",
     "truncated": "cellula.nn.truncated",
     "Forecaster": "cellula.tasks.forecast.forecaster",

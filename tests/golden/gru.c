@@ -33,8 +33,8 @@ static void forward_pass_0(const forward_job *J, const forward_part *P, int64_t 
     real *const a2 = J->pointer[8];  /* parameter b_z */
     real *const a3 = J->pointer[9];  /* parameter b_n */
     real *const a4 = J->pointer[7];  /* parameter b_r */
-    real *const a5 = J->pointer[14] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1]) + 0;  /* work: r */
-    real *const a6 = J->pointer[14] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1];  /* work: z */
+    real *const a5 = J->pointer[13] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1]) + 0;  /* work: r */
+    real *const a6 = J->pointer[13] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1];  /* work: z */
     real *const a7 = P->crossing[0];  /* for a later pass */
     real *const a8 = P->crossing[1];  /* for a later pass */
     real *const a9 = P->crossing[2];  /* for a later pass */
@@ -196,8 +196,8 @@ static void forward_pass_1(const forward_job *J, const forward_part *P, int64_t 
     real *const a2 = P->crossing[2];  /* for a later pass */
     real *const a3 = P->crossing[3];  /* for a later pass */
     real *const a4 = P->next[0];  /* state h after the step */
-    real *const a5 = J->pointer[13] + (t) * J->batch * J->units[1];  /* series h */
-    real *const a6 = J->pointer[14] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1];  /* work: n */
+    real *const a5 = J->pointer[13] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1];  /* work: n */
+    real *const a6 = J->pointer[10] + (t) * J->batch * J->units[1];  /* output */
     const int64_t units = J->units[1], pairs = PAIRS(units);
     const int64_t span = rows <= 2 ? 4 : 1, end = pairs * (member + 1) / members;
     (void)t;
@@ -241,8 +241,8 @@ static void forward_pass_1(const forward_job *J, const forward_part *P, int64_t 
                         const vec v8 = v7 + v6;
                         const vec v9 = v8;  /* h */
                         store(a4 + r * (PAD(J->units[1])) + u, v9);
-                        store(a5 + id * (J->units[1]) + u, v9);
-                        store(a6 + id * (0 + J->units[1] + J->units[1] + J->units[1]) + u, v4);
+                        store(a5 + id * (0 + J->units[1] + J->units[1] + J->units[1]) + u, v4);
+                        store(a6 + id * (J->units[1]) + u, v9);
                     }
                 } else {
                     const int n = (int)left;
@@ -261,8 +261,8 @@ static void forward_pass_1(const forward_job *J, const forward_part *P, int64_t 
                         const vec v8 = v7 + v6;
                         const vec v9 = v8;  /* h */
                         store(a4 + r * (PAD(J->units[1])) + u, v9);
-                        store_part(a5 + id * (J->units[1]) + u, v9, n);
-                        store_part(a6 + id * (0 + J->units[1] + J->units[1] + J->units[1]) + u, v4, n);
+                        store_part(a5 + id * (0 + J->units[1] + J->units[1] + J->units[1]) + u, v4, n);
+                        store_part(a6 + id * (J->units[1]) + u, v9, n);
                     }
                 }
             }
@@ -466,9 +466,9 @@ typedef struct {
 /* Pass 1 of 3 backward: dh, dz, dz_in, dn, dn_in */
 static void backward_pass_0(const backward_job *J, const backward_part *P, int64_t t, int64_t rows, int member, int members) {
     const int64_t *ids = P->ids;
-    real *const a0 = J->pointer[10] + (t) * J->batch * J->units[1];  /* d_output */
+    real *const a0 = J->pointer[11] + (t) * J->batch * J->units[1];  /* d_output */
     real *const a1 = P->last[0];  /* gradient carried to h */
-    real *const a2 = (t ? J->pointer[14] + (t - 1) * J->batch * J->units[1] : J->pointer[13]);  /* state h before the step */
+    real *const a2 = (t ? J->pointer[10] + (t - 1) * J->batch * J->units[1] : J->pointer[14]);  /* state h before the step */
     real *const a3 = J->pointer[15] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1];  /* work: n */
     real *const a4 = J->pointer[15] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1];  /* work: z */
     real *const a5 = J->pointer[15] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1]) + 0;  /* work: r */
@@ -577,7 +577,7 @@ static void backward_pass_1(const backward_job *J, const backward_part *P, int64
     real *const a1 = J->pointer[15] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1];  /* work: n */
     real *const a2 = P->crossing[0];  /* for a later pass */
     real *const a3 = J->pointer[15] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1]) + 0;  /* work: r */
-    real *const a4 = (t ? J->pointer[14] + (t - 1) * J->batch * J->units[1] : J->pointer[13]);  /* state h before the step */
+    real *const a4 = (t ? J->pointer[10] + (t - 1) * J->batch * J->units[1] : J->pointer[14]);  /* state h before the step */
     real *const a5 = P->crossing[1];  /* for a later pass */
     const int64_t units = J->units[1], pairs = PAIRS(units);
     const int64_t span = rows <= 2 ? 4 : 1, end = pairs * (member + 1) / members;
@@ -748,8 +748,8 @@ static void backward_rows(backward_job *J, const backward_part *shared, int64_t 
     if (!member)
         for (int64_t r = 0; r < count; r++) P->ids[r] = J->order ? J->order[number + r * J->parts] : first + r;
     if (!member) for (int64_t r = 0; r < count; r++) {
-        if (J->pointer[11]) memcpy(P->last[0] + r * PAD(J->units[1]), J->pointer[11] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->last[0] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
-        if (J->pointer[11]) memcpy(P->next[0] + r * PAD(J->units[1]), J->pointer[11] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->next[0] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
+        if (J->pointer[12]) memcpy(P->last[0] + r * PAD(J->units[1]), J->pointer[12] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->last[0] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
+        if (J->pointer[12]) memcpy(P->next[0] + r * PAD(J->units[1]), J->pointer[12] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->next[0] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
     }
     wait_for_all(&J->gate, members);
     int64_t rows = J->lengths ? 0 : count;
@@ -766,7 +766,7 @@ static void backward_rows(backward_job *J, const backward_part *shared, int64_t 
         wait_for_all(&J->gate, members);
     }
     if (!member) for (int64_t r = 0; r < count; r++) {
-        memcpy(J->pointer[12] + P->ids[r] * J->units[1], P->last[0] + r * PAD(J->units[1]), J->units[1] * sizeof(real));
+        memcpy(J->pointer[13] + P->ids[r] * J->units[1], P->last[0] + r * PAD(J->units[1]), J->units[1] * sizeof(real));
     }
 }
 

@@ -38,11 +38,11 @@ static void forward_pass_0(const forward_job *J, const forward_part *P, int64_t 
     real *const a7 = P->next[0];  /* state c after the step */
     real *const a8 = P->next[1];  /* state h after the step */
     real *const a9 = J->pointer[18] + (t) * J->batch * J->units[1];  /* series c */
-    real *const a10 = J->pointer[19] + (t) * J->batch * J->units[1];  /* series h */
-    real *const a11 = J->pointer[20] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0;  /* work: i */
-    real *const a12 = J->pointer[20] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1];  /* work: f */
-    real *const a13 = J->pointer[20] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1];  /* work: g */
-    real *const a14 = J->pointer[20] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1] + J->units[1];  /* work: o */
+    real *const a10 = J->pointer[19] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0;  /* work: i */
+    real *const a11 = J->pointer[19] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1];  /* work: f */
+    real *const a12 = J->pointer[19] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1];  /* work: g */
+    real *const a13 = J->pointer[19] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1] + J->units[1];  /* work: o */
+    real *const a14 = J->pointer[13] + (t) * J->batch * J->units[1];  /* output */
     const int64_t units = J->units[1], pairs = PAIRS(units);
     const int64_t span = rows <= 2 ? 4 : 1, end = pairs * (member + 1) / members;
     (void)t;
@@ -162,11 +162,11 @@ static void forward_pass_0(const forward_job *J, const forward_part *P, int64_t 
                         store(a7 + r * (PAD(J->units[1])) + u, v24);
                         store(a8 + r * (PAD(J->units[1])) + u, v27);
                         store(a9 + id * (J->units[1]) + u, v24);
-                        store(a10 + id * (J->units[1]) + u, v27);
-                        store(a11 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v16);
-                        store(a12 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v9);
-                        store(a13 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v21);
-                        store(a14 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v4);
+                        store(a10 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v16);
+                        store(a11 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v9);
+                        store(a12 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v21);
+                        store(a13 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v4);
+                        store(a14 + id * (J->units[1]) + u, v27);
                     }
                 } else {
                     const int n = (int)left;
@@ -205,11 +205,11 @@ static void forward_pass_0(const forward_job *J, const forward_part *P, int64_t 
                         store(a7 + r * (PAD(J->units[1])) + u, v24);
                         store(a8 + r * (PAD(J->units[1])) + u, v27);
                         store_part(a9 + id * (J->units[1]) + u, v24, n);
-                        store_part(a10 + id * (J->units[1]) + u, v27, n);
-                        store_part(a11 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v16, n);
-                        store_part(a12 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v9, n);
-                        store_part(a13 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v21, n);
-                        store_part(a14 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v4, n);
+                        store_part(a10 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v16, n);
+                        store_part(a11 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v9, n);
+                        store_part(a12 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v21, n);
+                        store_part(a13 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v4, n);
+                        store_part(a14 + id * (J->units[1]) + u, v27, n);
                     }
                 }
             }
@@ -423,15 +423,15 @@ typedef struct {
 /* Pass 1 of 2 backward: dh, dc, do, do_in, dg, dg_in, df, df_in, di, di_in */
 static void backward_pass_0(const backward_job *J, const backward_part *P, int64_t t, int64_t rows, int member, int members) {
     const int64_t *ids = P->ids;
-    real *const a0 = J->pointer[13] + (t) * J->batch * J->units[1];  /* d_output */
+    real *const a0 = J->pointer[14] + (t) * J->batch * J->units[1];  /* d_output */
     real *const a1 = P->last[1];  /* gradient carried to h */
     real *const a2 = J->pointer[22] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1] + J->units[1];  /* work: o */
-    real *const a3 = J->pointer[19] + (t) * J->batch * J->units[1];  /* series c */
+    real *const a3 = J->pointer[21] + (t) * J->batch * J->units[1];  /* series c */
     real *const a4 = P->last[0];  /* gradient carried to c */
     real *const a5 = J->pointer[22] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1];  /* work: f */
     real *const a6 = J->pointer[22] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0;  /* work: i */
     real *const a7 = J->pointer[22] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1];  /* work: g */
-    real *const a8 = (t ? J->pointer[19] + (t - 1) * J->batch * J->units[1] : J->pointer[18]);  /* state c before the step */
+    real *const a8 = (t ? J->pointer[21] + (t - 1) * J->batch * J->units[1] : J->pointer[19]);  /* state c before the step */
     real *const a9 = P->next[0];  /* gradient carried on of c */
     const int64_t units = J->units[1], pairs = PAIRS(units);
     const int64_t span = rows <= 2 ? 1 : 1, end = pairs * (member + 1) / members;
@@ -649,10 +649,10 @@ static void backward_rows(backward_job *J, const backward_part *shared, int64_t 
     if (!member)
         for (int64_t r = 0; r < count; r++) P->ids[r] = J->order ? J->order[number + r * J->parts] : first + r;
     if (!member) for (int64_t r = 0; r < count; r++) {
-        if (J->pointer[14]) memcpy(P->last[0] + r * PAD(J->units[1]), J->pointer[14] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->last[0] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
-        if (J->pointer[15]) memcpy(P->last[1] + r * PAD(J->units[1]), J->pointer[15] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->last[1] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
-        if (J->pointer[14]) memcpy(P->next[0] + r * PAD(J->units[1]), J->pointer[14] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->next[0] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
-        if (J->pointer[15]) memcpy(P->next[1] + r * PAD(J->units[1]), J->pointer[15] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->next[1] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
+        if (J->pointer[15]) memcpy(P->last[0] + r * PAD(J->units[1]), J->pointer[15] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->last[0] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
+        if (J->pointer[16]) memcpy(P->last[1] + r * PAD(J->units[1]), J->pointer[16] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->last[1] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
+        if (J->pointer[15]) memcpy(P->next[0] + r * PAD(J->units[1]), J->pointer[15] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->next[0] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
+        if (J->pointer[16]) memcpy(P->next[1] + r * PAD(J->units[1]), J->pointer[16] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->next[1] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
     }
     wait_for_all(&J->gate, members);
     int64_t rows = J->lengths ? 0 : count;
@@ -668,8 +668,8 @@ static void backward_rows(backward_job *J, const backward_part *shared, int64_t 
         wait_for_all(&J->gate, members);
     }
     if (!member) for (int64_t r = 0; r < count; r++) {
-        memcpy(J->pointer[16] + P->ids[r] * J->units[1], P->last[0] + r * PAD(J->units[1]), J->units[1] * sizeof(real));
-        memcpy(J->pointer[17] + P->ids[r] * J->units[1], P->last[1] + r * PAD(J->units[1]), J->units[1] * sizeof(real));
+        memcpy(J->pointer[17] + P->ids[r] * J->units[1], P->last[0] + r * PAD(J->units[1]), J->units[1] * sizeof(real));
+        memcpy(J->pointer[18] + P->ids[r] * J->units[1], P->last[1] + r * PAD(J->units[1]), J->units[1] * sizeof(real));
     }
 }
 

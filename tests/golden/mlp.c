@@ -30,7 +30,7 @@ static void forward_pass_0(const forward_job *J, const forward_part *P, int64_t 
     const int64_t *ids = P->ids;
     real *const a0 = J->pointer[0] + (t) * J->batch * J->units[0];  /* x */
     real *const a1 = J->pointer[3];  /* parameter b_a */
-    real *const a2 = J->pointer[6] + t * J->batch * (0 + J->units[1] + J->units[1]) + 0 + J->units[1];  /* work: a */
+    real *const a2 = J->pointer[6] + t * J->batch * (0 + J->units[1]) + 0;  /* work: a */
     const int64_t units = J->units[1], pairs = PAIRS(units);
     const int64_t span = rows <= 2 ? 4 : 1, end = pairs * (member + 1) / members;
     (void)t;
@@ -81,7 +81,7 @@ static void forward_pass_0(const forward_job *J, const forward_part *P, int64_t 
                         const vec v2 = v0 + v1;
                         const vec v3 = v_tanh(v2);
                         const vec v4 = v3;  /* a */
-                        store(a2 + id * (0 + J->units[1] + J->units[1]) + u, v4);
+                        store(a2 + id * (0 + J->units[1]) + u, v4);
                     }
                 } else {
                     const int n = (int)left;
@@ -94,7 +94,7 @@ static void forward_pass_0(const forward_job *J, const forward_part *P, int64_t 
                         const vec v2 = v0 + v1;
                         const vec v3 = v_tanh(v2);
                         const vec v4 = v3;  /* a */
-                        store_part(a2 + id * (0 + J->units[1] + J->units[1]) + u, v4, n);
+                        store_part(a2 + id * (0 + J->units[1]) + u, v4, n);
                     }
                 }
             }
@@ -105,10 +105,9 @@ static void forward_pass_0(const forward_job *J, const forward_part *P, int64_t 
 /* Pass 2 of 2 forward: h */
 static void forward_pass_1(const forward_job *J, const forward_part *P, int64_t t, int64_t rows, int member, int members) {
     const int64_t *ids = P->ids;
-    real *const a0 = J->pointer[6] + t * J->batch * (0 + J->units[1] + J->units[1]) + 0 + J->units[1];  /* work: a */
+    real *const a0 = J->pointer[6] + t * J->batch * (0 + J->units[1]) + 0;  /* work: a */
     real *const a1 = J->pointer[4];  /* parameter b_h */
-    real *const a2 = J->pointer[6] + t * J->batch * (0 + J->units[1] + J->units[1]) + 0;  /* work: h */
-    real *const a3 = J->pointer[5] + (t) * J->batch * J->units[1];  /* output */
+    real *const a2 = J->pointer[5] + (t) * J->batch * J->units[1];  /* output */
     const int64_t units = J->units[1], pairs = PAIRS(units);
     const int64_t span = rows <= 2 ? 4 : 1, end = pairs * (member + 1) / members;
     (void)t;
@@ -117,7 +116,7 @@ static void forward_pass_1(const forward_job *J, const forward_part *P, int64_t 
         real sums[MAXIMUM(GROUP_ROWS, 8) * 1 * PAIR] __attribute__((aligned(64)));
         term terms_0[4][1];
         for (int64_t p = 0; p < after - pair; p++) {
-            terms_0[p][0] = term_of(a0, 0 + J->units[1] + J->units[1], P->ids, &J->panels[1], pair + p);
+            terms_0[p][0] = term_of(a0, 0 + J->units[1], P->ids, &J->panels[1], pair + p);
         }
         for (int64_t row = 0, last; row < rows; row = last) {
             last = MINIMUM(row + GROUP_ROWS, rows);
@@ -146,8 +145,7 @@ static void forward_pass_1(const forward_job *J, const forward_part *P, int64_t 
                         const vec v2 = v0 + v1;
                         const vec v3 = v_tanh(v2);
                         const vec v4 = v3;  /* h */
-                        store(a2 + id * (0 + J->units[1] + J->units[1]) + u, v4);
-                        store(a3 + id * (J->units[1]) + u, v4);
+                        store(a2 + id * (J->units[1]) + u, v4);
                     }
                 } else {
                     const int n = (int)left;
@@ -160,8 +158,7 @@ static void forward_pass_1(const forward_job *J, const forward_part *P, int64_t 
                         const vec v2 = v0 + v1;
                         const vec v3 = v_tanh(v2);
                         const vec v4 = v3;  /* h */
-                        store_part(a2 + id * (0 + J->units[1] + J->units[1]) + u, v4, n);
-                        store_part(a3 + id * (J->units[1]) + u, v4, n);
+                        store_part(a2 + id * (J->units[1]) + u, v4, n);
                     }
                 }
             }
@@ -339,10 +336,10 @@ typedef struct {
 /* Pass 1 of 2 backward: dh, dh_in */
 static void backward_pass_0(const backward_job *J, const backward_part *P, int64_t t, int64_t rows, int member, int members) {
     const int64_t *ids = P->ids;
-    real *const a0 = J->pointer[5] + (t) * J->batch * J->units[1];  /* d_output */
-    real *const a1 = J->pointer[6] + t * J->batch * (0 + J->units[1] + J->units[1]) + 0;  /* work: h */
-    real *const a2 = J->pointer[6] + t * J->batch * (0 + J->units[1] + J->units[1]) + 0 + J->units[1];  /* work: a */
-    real *const a3 = J->pointer[7] + t * J->batch * (0 + J->units[1]) + 0;  /* extra: dh_in */
+    real *const a0 = J->pointer[6] + (t) * J->batch * J->units[1];  /* d_output */
+    real *const a1 = J->pointer[5] + (t) * J->batch * J->units[1];  /* output */
+    real *const a2 = J->pointer[7] + t * J->batch * (0 + J->units[1]) + 0;  /* work: a */
+    real *const a3 = J->pointer[8] + t * J->batch * (0 + J->units[1] + J->units[1]) + 0 + J->units[1];  /* extra: dh_in */
     real *const a4 = P->crossing[0];  /* for a later pass */
     const int64_t units = J->units[1], pairs = PAIRS(units);
     const int64_t span = rows <= 2 ? 1 : 1, end = pairs * (member + 1) / members;
@@ -361,16 +358,16 @@ static void backward_pass_0(const backward_job *J, const backward_part *P, int64
                         (void)id;
                         const vec v0 = load(a0 + id * (J->units[1]) + u);
                         const vec v1 = v0;  /* dh */
-                        const vec v2 = load(a1 + id * (0 + J->units[1] + J->units[1]) + u);  /* h */
+                        const vec v2 = load(a1 + id * (J->units[1]) + u);  /* h */
                         const vec v3 = v2 * v2;
                         const vec v4 = splat((real)0x1.0000000000000p+0);
                         const vec v5 = v4 - v3;
                         const vec v6 = v1 * v5;
                         const vec v7 = v6;  /* dh_in */
-                        const vec v8 = load(a2 + id * (0 + J->units[1] + J->units[1]) + u);  /* a */
+                        const vec v8 = load(a2 + id * (0 + J->units[1]) + u);  /* a */
                         const vec v9 = v8 * v8;
                         const vec v10 = v4 - v9;
-                        store(a3 + id * (0 + J->units[1]) + u, v7);
+                        store(a3 + id * (0 + J->units[1] + J->units[1]) + u, v7);
                         store(a4 + r * (PAD(J->units[1])) + u, v10);
                         total_0[half] += v7;
                     }
@@ -382,16 +379,16 @@ static void backward_pass_0(const backward_job *J, const backward_part *P, int64
                         (void)id;
                         const vec v0 = load_part(a0 + id * (J->units[1]) + u, n);
                         const vec v1 = v0;  /* dh */
-                        const vec v2 = load_part(a1 + id * (0 + J->units[1] + J->units[1]) + u, n);  /* h */
+                        const vec v2 = load_part(a1 + id * (J->units[1]) + u, n);  /* h */
                         const vec v3 = v2 * v2;
                         const vec v4 = splat((real)0x1.0000000000000p+0);
                         const vec v5 = v4 - v3;
                         const vec v6 = v1 * v5;
                         const vec v7 = v6;  /* dh_in */
-                        const vec v8 = load_part(a2 + id * (0 + J->units[1] + J->units[1]) + u, n);  /* a */
+                        const vec v8 = load_part(a2 + id * (0 + J->units[1]) + u, n);  /* a */
                         const vec v9 = v8 * v8;
                         const vec v10 = v4 - v9;
-                        store_part(a3 + id * (0 + J->units[1]) + u, v7, n);
+                        store_part(a3 + id * (0 + J->units[1] + J->units[1]) + u, v7, n);
                         store(a4 + r * (PAD(J->units[1])) + u, v10);
                         total_0[half] += v7;
                     }
@@ -406,9 +403,9 @@ static void backward_pass_0(const backward_job *J, const backward_part *P, int64
 /* Pass 2 of 2 backward: da, da_in */
 static void backward_pass_1(const backward_job *J, const backward_part *P, int64_t t, int64_t rows, int member, int members) {
     const int64_t *ids = P->ids;
-    real *const a0 = J->pointer[7] + t * J->batch * (0 + J->units[1]) + 0;  /* extra: dh_in */
+    real *const a0 = J->pointer[8] + t * J->batch * (0 + J->units[1] + J->units[1]) + 0 + J->units[1];  /* extra: dh_in */
     real *const a1 = P->crossing[0];  /* for a later pass */
-    real *const a2 = J->pointer[6] + t * J->batch * (0 + J->units[1] + J->units[1]) + 0;  /* work: h */
+    real *const a2 = J->pointer[8] + t * J->batch * (0 + J->units[1] + J->units[1]) + 0;  /* extra: da_in */
     const int64_t units = J->units[1], pairs = PAIRS(units);
     const int64_t span = rows <= 2 ? 4 : 1, end = pairs * (member + 1) / members;
     (void)t;
@@ -418,7 +415,7 @@ static void backward_pass_1(const backward_job *J, const backward_part *P, int64
         real sums[MAXIMUM(GROUP_ROWS, 8) * 1 * PAIR] __attribute__((aligned(64)));
         term terms_0[4][1];
         for (int64_t p = 0; p < after - pair; p++) {
-            terms_0[p][0] = term_of(a0, 0 + J->units[1], P->ids, &J->panels[0], pair + p);
+            terms_0[p][0] = term_of(a0, 0 + J->units[1] + J->units[1], P->ids, &J->panels[0], pair + p);
         }
         for (int64_t row = 0, last; row < rows; row = last) {
             last = MINIMUM(row + GROUP_ROWS, rows);
@@ -582,8 +579,8 @@ int backward(const int64_t *n, void *const *pointer, const double *setting) {
     J->scratch = arena + (cursor - arena + 63) / 64 * 64;
     run_team(backward_pack, J, &pool, packed_bytes > PACK_BYTES ? workers : 1);
     run_team(backward_work, J, &pool, workers);
-    add_parts(J->pointer[9], J->totals + J->total_at[0], J->units[1], J->parts, J->total_at[2]);
-    add_parts(J->pointer[10], J->totals + J->total_at[1], J->units[1], J->parts, J->total_at[2]);
+    add_parts(J->pointer[10], J->totals + J->total_at[0], J->units[1], J->parts, J->total_at[2]);
+    add_parts(J->pointer[11], J->totals + J->total_at[1], J->units[1], J->parts, J->total_at[2]);
     give_arena(arena, kept);
     return 0;
 }

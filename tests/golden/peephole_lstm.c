@@ -41,11 +41,11 @@ static void forward_pass_0(const forward_job *J, const forward_part *P, int64_t 
     real *const a10 = P->next[0];  /* state c after the step */
     real *const a11 = P->next[1];  /* state h after the step */
     real *const a12 = J->pointer[21] + (t) * J->batch * J->units[1];  /* series c */
-    real *const a13 = J->pointer[22] + (t) * J->batch * J->units[1];  /* series h */
-    real *const a14 = J->pointer[23] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0;  /* work: i */
-    real *const a15 = J->pointer[23] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1];  /* work: f */
-    real *const a16 = J->pointer[23] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1];  /* work: g */
-    real *const a17 = J->pointer[23] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1] + J->units[1];  /* work: o */
+    real *const a13 = J->pointer[22] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0;  /* work: i */
+    real *const a14 = J->pointer[22] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1];  /* work: f */
+    real *const a15 = J->pointer[22] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1];  /* work: g */
+    real *const a16 = J->pointer[22] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1] + J->units[1];  /* work: o */
+    real *const a17 = J->pointer[16] + (t) * J->batch * J->units[1];  /* output */
     const int64_t units = J->units[1], pairs = PAIRS(units);
     const int64_t span = rows <= 2 ? 4 : 1, end = pairs * (member + 1) / members;
     (void)t;
@@ -174,11 +174,11 @@ static void forward_pass_0(const forward_job *J, const forward_part *P, int64_t 
                         store(a10 + r * (PAD(J->units[1])) + u, v26);
                         store(a11 + r * (PAD(J->units[1])) + u, v36);
                         store(a12 + id * (J->units[1]) + u, v26);
-                        store(a13 + id * (J->units[1]) + u, v36);
-                        store(a14 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v18);
-                        store(a15 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v9);
-                        store(a16 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v23);
-                        store(a17 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v33);
+                        store(a13 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v18);
+                        store(a14 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v9);
+                        store(a15 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v23);
+                        store(a16 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v33);
+                        store(a17 + id * (J->units[1]) + u, v36);
                     }
                 } else {
                     const int n = (int)left;
@@ -226,11 +226,11 @@ static void forward_pass_0(const forward_job *J, const forward_part *P, int64_t 
                         store(a10 + r * (PAD(J->units[1])) + u, v26);
                         store(a11 + r * (PAD(J->units[1])) + u, v36);
                         store_part(a12 + id * (J->units[1]) + u, v26, n);
-                        store_part(a13 + id * (J->units[1]) + u, v36, n);
-                        store_part(a14 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v18, n);
-                        store_part(a15 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v9, n);
-                        store_part(a16 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v23, n);
-                        store_part(a17 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v33, n);
+                        store_part(a13 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v18, n);
+                        store_part(a14 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v9, n);
+                        store_part(a15 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v23, n);
+                        store_part(a16 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v33, n);
+                        store_part(a17 + id * (J->units[1]) + u, v36, n);
                     }
                 }
             }
@@ -444,14 +444,14 @@ typedef struct {
 /* Pass 1 of 2 backward: dh, do, do_in, dc, df, df_in, di, di_in, dg, dg_in */
 static void backward_pass_0(const backward_job *J, const backward_part *P, int64_t t, int64_t rows, int member, int members) {
     const int64_t *ids = P->ids;
-    real *const a0 = J->pointer[16] + (t) * J->batch * J->units[1];  /* d_output */
+    real *const a0 = J->pointer[17] + (t) * J->batch * J->units[1];  /* d_output */
     real *const a1 = P->last[1];  /* gradient carried to h */
     real *const a2 = J->pointer[25] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1] + J->units[1];  /* work: o */
-    real *const a3 = J->pointer[22] + (t) * J->batch * J->units[1];  /* series c */
+    real *const a3 = J->pointer[24] + (t) * J->batch * J->units[1];  /* series c */
     real *const a4 = P->last[0];  /* gradient carried to c */
     real *const a5 = J->pointer[14];  /* parameter p_o */
     real *const a6 = J->pointer[25] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1];  /* work: f */
-    real *const a7 = (t ? J->pointer[22] + (t - 1) * J->batch * J->units[1] : J->pointer[21]);  /* state c before the step */
+    real *const a7 = (t ? J->pointer[24] + (t - 1) * J->batch * J->units[1] : J->pointer[22]);  /* state c before the step */
     real *const a8 = J->pointer[11];  /* parameter p_f */
     real *const a9 = J->pointer[25] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1];  /* work: g */
     real *const a10 = J->pointer[25] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0;  /* work: i */
@@ -712,10 +712,10 @@ static void backward_rows(backward_job *J, const backward_part *shared, int64_t 
     if (!member)
         for (int64_t r = 0; r < count; r++) P->ids[r] = J->order ? J->order[number + r * J->parts] : first + r;
     if (!member) for (int64_t r = 0; r < count; r++) {
-        if (J->pointer[17]) memcpy(P->last[0] + r * PAD(J->units[1]), J->pointer[17] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->last[0] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
-        if (J->pointer[18]) memcpy(P->last[1] + r * PAD(J->units[1]), J->pointer[18] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->last[1] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
-        if (J->pointer[17]) memcpy(P->next[0] + r * PAD(J->units[1]), J->pointer[17] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->next[0] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
-        if (J->pointer[18]) memcpy(P->next[1] + r * PAD(J->units[1]), J->pointer[18] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->next[1] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
+        if (J->pointer[18]) memcpy(P->last[0] + r * PAD(J->units[1]), J->pointer[18] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->last[0] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
+        if (J->pointer[19]) memcpy(P->last[1] + r * PAD(J->units[1]), J->pointer[19] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->last[1] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
+        if (J->pointer[18]) memcpy(P->next[0] + r * PAD(J->units[1]), J->pointer[18] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->next[0] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
+        if (J->pointer[19]) memcpy(P->next[1] + r * PAD(J->units[1]), J->pointer[19] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->next[1] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
     }
     wait_for_all(&J->gate, members);
     int64_t rows = J->lengths ? 0 : count;
@@ -731,8 +731,8 @@ static void backward_rows(backward_job *J, const backward_part *shared, int64_t 
         wait_for_all(&J->gate, members);
     }
     if (!member) for (int64_t r = 0; r < count; r++) {
-        memcpy(J->pointer[19] + P->ids[r] * J->units[1], P->last[0] + r * PAD(J->units[1]), J->units[1] * sizeof(real));
-        memcpy(J->pointer[20] + P->ids[r] * J->units[1], P->last[1] + r * PAD(J->units[1]), J->units[1] * sizeof(real));
+        memcpy(J->pointer[20] + P->ids[r] * J->units[1], P->last[0] + r * PAD(J->units[1]), J->units[1] * sizeof(real));
+        memcpy(J->pointer[21] + P->ids[r] * J->units[1], P->last[1] + r * PAD(J->units[1]), J->units[1] * sizeof(real));
     }
 }
 

@@ -43,12 +43,12 @@ static void forward_pass_0(const forward_job *J, const forward_part *P, int64_t 
     real *const a12 = P->next[3];  /* state h after the step */
     real *const a13 = J->pointer[22] + (t) * J->batch * J->units[1];  /* series n */
     real *const a14 = J->pointer[23] + (t) * J->batch * J->units[1];  /* series c */
-    real *const a15 = J->pointer[24] + (t) * J->batch * J->units[1];  /* series h */
-    real *const a16 = J->pointer[25] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0;  /* work: z */
-    real *const a17 = J->pointer[25] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1];  /* work: log_i */
-    real *const a18 = J->pointer[25] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1];  /* work: column 2 */
-    real *const a19 = J->pointer[25] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1] + J->units[1];  /* work: o */
-    real *const a20 = J->pointer[25] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1] + J->units[1] + J->units[1];  /* work: column 4 */
+    real *const a15 = J->pointer[24] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0;  /* work: z */
+    real *const a16 = J->pointer[24] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1];  /* work: log_i */
+    real *const a17 = J->pointer[24] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1];  /* work: column 2 */
+    real *const a18 = J->pointer[24] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1] + J->units[1];  /* work: o */
+    real *const a19 = J->pointer[24] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1] + J->units[1] + J->units[1];  /* work: column 4 */
+    real *const a20 = J->pointer[13] + (t) * J->batch * J->units[1];  /* output */
     const int64_t units = J->units[1], pairs = PAIRS(units);
     const int64_t span = rows <= 2 ? 4 : 1, end = pairs * (member + 1) / members;
     (void)t;
@@ -194,12 +194,12 @@ static void forward_pass_0(const forward_job *J, const forward_part *P, int64_t 
                         store(a12 + r * (PAD(J->units[1])) + u, v50);
                         store(a13 + id * (J->units[1]) + u, v48);
                         store(a14 + id * (J->units[1]) + u, v43);
-                        store(a15 + id * (J->units[1]) + u, v50);
-                        store(a16 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v40);
-                        store(a17 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v25);
-                        store(a18 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v8);
-                        store(a19 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v4);
-                        store(a20 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v21);
+                        store(a15 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v40);
+                        store(a16 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v25);
+                        store(a17 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v8);
+                        store(a18 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v4);
+                        store(a19 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v21);
+                        store(a20 + id * (J->units[1]) + u, v50);
                     }
                 } else {
                     const int n = (int)left;
@@ -264,12 +264,12 @@ static void forward_pass_0(const forward_job *J, const forward_part *P, int64_t 
                         store(a12 + r * (PAD(J->units[1])) + u, v50);
                         store_part(a13 + id * (J->units[1]) + u, v48, n);
                         store_part(a14 + id * (J->units[1]) + u, v43, n);
-                        store_part(a15 + id * (J->units[1]) + u, v50, n);
-                        store_part(a16 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v40, n);
-                        store_part(a17 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v25, n);
-                        store_part(a18 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v8, n);
-                        store_part(a19 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v4, n);
-                        store_part(a20 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v21, n);
+                        store_part(a15 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v40, n);
+                        store_part(a16 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v25, n);
+                        store_part(a17 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v8, n);
+                        store_part(a18 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v4, n);
+                        store_part(a19 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v21, n);
+                        store_part(a20 + id * (J->units[1]) + u, v50, n);
                     }
                 }
             }
@@ -495,21 +495,21 @@ typedef struct {
 /* Pass 1 of 2 backward: dh, dc, dn, df, m, f, df_in, di, i, di_in, dm, dm_in, do, do_in, dlog_f, dlog_i, dz, dz_in */
 static void backward_pass_0(const backward_job *J, const backward_part *P, int64_t t, int64_t rows, int member, int members) {
     const int64_t *ids = P->ids;
-    real *const a0 = J->pointer[13] + (t) * J->batch * J->units[1];  /* d_output */
+    real *const a0 = J->pointer[14] + (t) * J->batch * J->units[1];  /* d_output */
     real *const a1 = P->last[3];  /* gradient carried to h */
-    real *const a2 = J->pointer[23] + (t) * J->batch * J->units[1];  /* series n */
-    real *const a3 = J->pointer[28] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1] + J->units[1];  /* work: o */
+    real *const a2 = J->pointer[27] + (t) * J->batch * J->units[1];  /* series n */
+    real *const a3 = J->pointer[29] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1] + J->units[1];  /* work: o */
     real *const a4 = P->last[2];  /* gradient carried to c */
-    real *const a5 = (t ? J->pointer[25] + (t - 1) * J->batch * J->units[1] : J->pointer[24]);  /* state c before the step */
-    real *const a6 = J->pointer[27] + (t) * J->batch * J->units[1];  /* series h */
+    real *const a5 = (t ? J->pointer[28] + (t - 1) * J->batch * J->units[1] : J->pointer[25]);  /* state c before the step */
+    real *const a6 = J->pointer[13] + (t) * J->batch * J->units[1];  /* output */
     real *const a7 = P->last[1];  /* gradient carried to n */
-    real *const a8 = (t ? J->pointer[23] + (t - 1) * J->batch * J->units[1] : J->pointer[22]);  /* state n before the step */
-    real *const a9 = J->pointer[28] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1] + J->units[1] + J->units[1];  /* work: column 4 */
-    real *const a10 = J->pointer[28] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1];  /* work: log_i */
+    real *const a8 = (t ? J->pointer[27] + (t - 1) * J->batch * J->units[1] : J->pointer[24]);  /* state n before the step */
+    real *const a9 = J->pointer[29] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1] + J->units[1] + J->units[1];  /* work: column 4 */
+    real *const a10 = J->pointer[29] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1];  /* work: log_i */
     real *const a11 = P->last[0];  /* gradient carried to m */
-    real *const a12 = J->pointer[28] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0;  /* work: z */
-    real *const a13 = J->pointer[25] + (t) * J->batch * J->units[1];  /* series c */
-    real *const a14 = J->pointer[28] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1];  /* work: column 2 */
+    real *const a12 = J->pointer[29] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0;  /* work: z */
+    real *const a13 = J->pointer[28] + (t) * J->batch * J->units[1];  /* series c */
+    real *const a14 = J->pointer[29] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1];  /* work: column 2 */
     real *const a15 = P->next[0];  /* gradient carried on of m */
     real *const a16 = P->next[1];  /* gradient carried on of n */
     real *const a17 = P->next[2];  /* gradient carried on of c */
@@ -726,10 +726,10 @@ static void backward_pass_0(const backward_job *J, const backward_part *P, int64
 /* Pass 2 of 2 backward: unnamed values */
 static void backward_pass_1(const backward_job *J, const backward_part *P, int64_t t, int64_t rows, int member, int members) {
     const int64_t *ids = P->ids;
-    real *const a0 = J->pointer[28] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1] + J->units[1];  /* work: o */
-    real *const a1 = J->pointer[28] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1];  /* work: column 2 */
-    real *const a2 = J->pointer[28] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1];  /* work: log_i */
-    real *const a3 = J->pointer[28] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0;  /* work: z */
+    real *const a0 = J->pointer[29] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1] + J->units[1];  /* work: o */
+    real *const a1 = J->pointer[29] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1];  /* work: column 2 */
+    real *const a2 = J->pointer[29] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1];  /* work: log_i */
+    real *const a3 = J->pointer[29] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0;  /* work: z */
     real *const a4 = P->next[3];  /* gradient carried on of h */
     const int64_t units = J->units[1], pairs = PAIRS(units);
     const int64_t span = rows <= 2 ? 4 : 1, end = pairs * (member + 1) / members;
@@ -793,14 +793,14 @@ static void backward_rows(backward_job *J, const backward_part *shared, int64_t 
     if (!member)
         for (int64_t r = 0; r < count; r++) P->ids[r] = J->order ? J->order[number + r * J->parts] : first + r;
     if (!member) for (int64_t r = 0; r < count; r++) {
-        if (J->pointer[14]) memcpy(P->last[0] + r * PAD(J->units[1]), J->pointer[14] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->last[0] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
-        if (J->pointer[15]) memcpy(P->last[1] + r * PAD(J->units[1]), J->pointer[15] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->last[1] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
-        if (J->pointer[16]) memcpy(P->last[2] + r * PAD(J->units[1]), J->pointer[16] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->last[2] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
-        if (J->pointer[17]) memcpy(P->last[3] + r * PAD(J->units[1]), J->pointer[17] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->last[3] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
-        if (J->pointer[14]) memcpy(P->next[0] + r * PAD(J->units[1]), J->pointer[14] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->next[0] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
-        if (J->pointer[15]) memcpy(P->next[1] + r * PAD(J->units[1]), J->pointer[15] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->next[1] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
-        if (J->pointer[16]) memcpy(P->next[2] + r * PAD(J->units[1]), J->pointer[16] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->next[2] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
-        if (J->pointer[17]) memcpy(P->next[3] + r * PAD(J->units[1]), J->pointer[17] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->next[3] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
+        if (J->pointer[15]) memcpy(P->last[0] + r * PAD(J->units[1]), J->pointer[15] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->last[0] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
+        if (J->pointer[16]) memcpy(P->last[1] + r * PAD(J->units[1]), J->pointer[16] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->last[1] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
+        if (J->pointer[17]) memcpy(P->last[2] + r * PAD(J->units[1]), J->pointer[17] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->last[2] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
+        if (J->pointer[18]) memcpy(P->last[3] + r * PAD(J->units[1]), J->pointer[18] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->last[3] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
+        if (J->pointer[15]) memcpy(P->next[0] + r * PAD(J->units[1]), J->pointer[15] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->next[0] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
+        if (J->pointer[16]) memcpy(P->next[1] + r * PAD(J->units[1]), J->pointer[16] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->next[1] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
+        if (J->pointer[17]) memcpy(P->next[2] + r * PAD(J->units[1]), J->pointer[17] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->next[2] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
+        if (J->pointer[18]) memcpy(P->next[3] + r * PAD(J->units[1]), J->pointer[18] + P->ids[r] * J->units[1], J->units[1] * sizeof(real)); else memset(P->next[3] + r * PAD(J->units[1]), 0, J->units[1] * sizeof(real));
     }
     wait_for_all(&J->gate, members);
     int64_t rows = J->lengths ? 0 : count;
@@ -818,10 +818,10 @@ static void backward_rows(backward_job *J, const backward_part *shared, int64_t 
         wait_for_all(&J->gate, members);
     }
     if (!member) for (int64_t r = 0; r < count; r++) {
-        memcpy(J->pointer[18] + P->ids[r] * J->units[1], P->last[0] + r * PAD(J->units[1]), J->units[1] * sizeof(real));
-        memcpy(J->pointer[19] + P->ids[r] * J->units[1], P->last[1] + r * PAD(J->units[1]), J->units[1] * sizeof(real));
-        memcpy(J->pointer[20] + P->ids[r] * J->units[1], P->last[2] + r * PAD(J->units[1]), J->units[1] * sizeof(real));
-        memcpy(J->pointer[21] + P->ids[r] * J->units[1], P->last[3] + r * PAD(J->units[1]), J->units[1] * sizeof(real));
+        memcpy(J->pointer[19] + P->ids[r] * J->units[1], P->last[0] + r * PAD(J->units[1]), J->units[1] * sizeof(real));
+        memcpy(J->pointer[20] + P->ids[r] * J->units[1], P->last[1] + r * PAD(J->units[1]), J->units[1] * sizeof(real));
+        memcpy(J->pointer[21] + P->ids[r] * J->units[1], P->last[2] + r * PAD(J->units[1]), J->units[1] * sizeof(real));
+        memcpy(J->pointer[22] + P->ids[r] * J->units[1], P->last[3] + r * PAD(J->units[1]), J->units[1] * sizeof(real));
     }
 }
 
@@ -921,10 +921,10 @@ int backward(const int64_t *n, void *const *pointer, const double *setting) {
     J->scratch = arena + (cursor - arena + 63) / 64 * 64;
     run_team(backward_pack, J, &pool, packed_bytes > PACK_BYTES ? workers : 1);
     run_team(backward_work, J, &pool, workers);
-    add_parts(J->pointer[31], J->totals + J->total_at[0], J->units[1], J->parts, J->total_at[4]);
-    add_parts(J->pointer[32], J->totals + J->total_at[1], J->units[1], J->parts, J->total_at[4]);
-    add_parts(J->pointer[33], J->totals + J->total_at[2], J->units[1], J->parts, J->total_at[4]);
-    add_parts(J->pointer[34], J->totals + J->total_at[3], J->units[1], J->parts, J->total_at[4]);
+    add_parts(J->pointer[32], J->totals + J->total_at[0], J->units[1], J->parts, J->total_at[4]);
+    add_parts(J->pointer[33], J->totals + J->total_at[1], J->units[1], J->parts, J->total_at[4]);
+    add_parts(J->pointer[34], J->totals + J->total_at[2], J->units[1], J->parts, J->total_at[4]);
+    add_parts(J->pointer[35], J->totals + J->total_at[3], J->units[1], J->parts, J->total_at[4]);
     give_arena(arena, kept);
     return 0;
 }

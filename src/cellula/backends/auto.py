@@ -65,14 +65,10 @@ class AutoProgram:
             if not reason:
                 return run_traced(self.c, x, state, parameters, settings, sizes, alive, training)
             return self.reference(*given, settings, sizes, **resets, **options)
-        reason = (
-            self.broken
-            or (RESETS if reset is not None else "")
-            or self.c.why_not(x, state, parameters, settings, record)
-        )
+        reason = self.broken or self.c.why_not(x, state, parameters, settings, record)
         if not reason:
             try:
-                result = self.c.run(x, state, parameters, settings, sizes, **options)
+                result = self.c.run(x, state, parameters, settings, sizes, **resets, **options)
                 self.last = "c"
                 return result
             except CompilerError as error:

@@ -104,8 +104,10 @@ class _Builder:
     def _parameter(self, name: str) -> Parameter | Setting:
         if name in self.declared.settings:
             return Setting(name, self.declared.settings[name])
-        init, blocks = self.declared.inits.get(name), self.declared.blocks.get(name, 1)
-        return Parameter(name, self.names.kind(name), self.sizes.parameters[name], init, blocks)
+        declared, sizes = self.declared, self.sizes.parameters[name]
+        blocks, triangle = declared.blocks.get(name, 1), declared.triangles.get(name, 1)
+        learned = name not in declared.given
+        return Parameter(name, self.names.kind(name), sizes, declared.inits.get(name), blocks, triangle, learned)
 
     def _node(self, expression: Expression) -> Node:
         if isinstance(expression, Number):

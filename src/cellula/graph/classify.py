@@ -10,7 +10,7 @@ from cellula.graph.graph import Equation, Graph
 from cellula.graph.node import Constant, Input, Node, Parameter, State
 from cellula.graph.ops import OPS
 
-__all__ = ["Role", "classify"]
+__all__ = ["Range", "Role", "bounds", "classify"]
 
 Role = Literal["gate", "layer", "combination"]
 Range = tuple[float, float]
@@ -56,6 +56,23 @@ def classify(graph: Graph) -> dict[str, Role]:
         else:
             roles[equation.name] = "layer" if _is_layer(equation, varying) else "combination"
     return roles
+
+
+def bounds(graph: Graph) -> dict[str, Range]:
+    """Between which numbers each node lies for certain, with dropout at its expectation; infinite where none is known.
+
+    Args:
+        graph: a checked cell.
+
+    Example:
+        >>> from cellula import load_cell
+        >>> from cellula.graph.classify import bounds
+        >>> found = bounds(load_cell("lstm"))
+        >>> found["f"], found["g"], found["c"]
+        ((0.0, 1.0), (-1.0, 1.0), (-inf, inf))
+    """
+    ranges = _ranges(graph)
+    return {equation.name: ranges[equation.value] for equation in graph.equations}
 
 
 def _depending(graph: Graph, kinds: tuple[type, ...]) -> set[Node]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cellula.errors import Problem, Span
 from cellula.formula.error_table import problem
 from cellula.formula.syntax import Apply, Declaration, Expression, Name, Number
-from cellula.graph.inits import INITS
+from cellula.graph.inits import INITS, complaint
 from cellula.graph.names import Names, nearest
 from cellula.graph.node import Init
 
@@ -15,10 +16,10 @@ __all__ = ["Declared", "read_declarations"]
 
 # kind -> how many sizes it may name, and the keywords that it knows.
 _KINDS: dict[str, tuple[int, tuple[str, ...]]] = {
-    "matrix": (2, ("init", "blocks")),
-    "diagonal": (1, ("init",)),
-    "vector": (1, ("init",)),
-    "scalar": (0, ("init",)),
+    "matrix": (2, ("init", "blocks", "triangle", "learned")),
+    "diagonal": (1, ("init", "learned")),
+    "vector": (1, ("init", "learned")),
+    "scalar": (0, ("init", "learned")),
     "setting": (0, ()),
 }
 _BLOCK_LIMIT = 4096
@@ -30,6 +31,9 @@ class Declared:
 
     inits: dict[str, Init] = field(default_factory=dict)
     blocks: dict[str, int] = field(default_factory=dict)
+    triangles: dict[str, int] = field(default_factory=dict)
+    # What training may not change.
+    given: set[str] = field(default_factory=set)
     settings: dict[str, float] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
@@ -46,6 +50,7 @@ def read_declarations(names: Names) -> Declared:
             _read_setting(declaration, declared)
         else:
             _read_sizes(declaration, declared)
+    for declaration in names.declarations.values():
         _read_keywords(declaration, declared)
     return declared
 
@@ -83,33 +88,54 @@ def _read_keywords(declaration: Declaration, declared: Declared) -> None:
             declared.report(span, f"`{declaration.kind}` has no `{word}=`", nearest(word, known, otherwise))
         elif word in seen:
             declared.report(span, f"`{word}=` is given twice", "keep one of them")
-        elif word == "init":
-            _read_init(declaration, value, declared)
+        elif word in ("blocks", "triangle") and seen & {"blocks", "triangle"}:
+            what = "a matrix is block-diagonal or block-triangular, not both"
+            declared.report(span, what, "keep `blocks=` or `triangle=`")
         else:
-            _read_blocks(declaration, value, declared)
+            _READERS[word](declaration, value, declared)
         seen.add(word)
 
 
-def _read_blocks(declaration: Declaration, value: Expression, declared: Declared) -> None:
+def _read_parts(word: str, what: str, found: dict[str, int], declaration: Declaration, value: Expression,
+                declared: Declared) -> None:  # fmt: skip
     if isinstance(value, Number) and value.value == int(value.value) and 1 <= value.value <= _BLOCK_LIMIT:
-        declared.blocks[declaration.name] = int(value.value)
+        found[declaration.name] = int(value.value)
     else:
         declared.report(
             value.span,
-            "`blocks=` is not a whole number of blocks",
-            f"write a number from 1 to {_BLOCK_LIMIT}, such as `blocks=4`",
+            f"`{word}=` is not a whole number of {what}",
+            f"write a number from 1 to {_BLOCK_LIMIT}, such as `{word}=4`",
         )
+
+
+def _read_blocks(declaration: Declaration, value: Expression, declared: Declared) -> None:
+    _read_parts("blocks", "blocks", declared.blocks, declaration, value, declared)
+
+
+def _read_triangle(declaration: Declaration, value: Expression, declared: Declared) -> None:
+    _read_parts("triangle", "groups of units", declared.triangles, declaration, value, declared)
+
+
+def _read_learned(declaration: Declaration, value: Expression, declared: Declared) -> None:
+    if not isinstance(value, Number) or value.value not in (0, 1):
+        declared.report(value.span, "`learned=` is neither 0 nor 1",
+                        "write `learned=0` for what training must not change")  # fmt: skip
+    elif not value.value:
+        declared.given.add(declaration.name)
 
 
 def _read_init(declaration: Declaration, value: Expression, declared: Declared) -> None:
     if isinstance(value, Number):
         declared.inits[declaration.name] = Init("constant", (value.value,))
         return
+    if isinstance(value, Name) and value.name in declared.settings:
+        declared.inits[declaration.name] = Init("constant", (value.name,))
+        return
     forms = ", ".join(f"`{name}({', '.join(row.arguments)})`" for name, row in INITS.items())
     if not isinstance(value, Apply):
         declared.report(
             value.span,
-            "`init=` is neither a number nor a known way to start",
+            "`init=` is neither a number, nor a setting, nor a known way to start",
             f"write a number or one of {forms}",
         )
     elif value.operation not in INITS:
@@ -121,19 +147,39 @@ def _read_init(declaration: Declaration, value: Expression, declared: Declared) 
 
 def _read_init_call(declaration: Declaration, call: Apply, declared: Declared) -> None:
     row = INITS[call.operation]
-    numbers = tuple(argument.value for argument in call.arguments if isinstance(argument, Number))
+    given = tuple(value for value in map(_start_number, call.arguments) if value is not None)
     least = len(row.arguments) - len(row.defaults)
     form = f"`{call.operation}({', '.join(row.arguments)})`"
-    if len(numbers) != len(call.arguments) or not least <= len(numbers) <= len(row.arguments):
-        declared.report(call.span, f"`{call.operation}` takes other numbers", f"write {form}")
+    if len(given) != len(call.arguments) or not least <= len(given) <= len(row.arguments):
+        advice = f"write {form} with numbers or settings"
+        declared.report(call.span, f"`{call.operation}` takes other numbers", advice)
+        return
+    unknown = [value for value in given if isinstance(value, str) and value not in declared.settings]
+    if unknown:
+        advice = f"declare it: `{unknown[0]} = setting(0.1)`, or write a number"
+        declared.report(call.span, f"`{unknown[0]}` is no setting", advice)
     elif row.matrix_only and declaration.kind != "matrix":
         declared.report(call.span, f"`{call.operation}` is for matrices, not for a {declaration.kind}",
                         "write a number, `uniform(low, high)` or `normal(deviation)`")  # fmt: skip
-    elif call.operation == "uniform" and numbers[0] > numbers[1]:
-        declared.report(
-            call.span,
-            f"`uniform` from {numbers[0]:g} to {numbers[1]:g} is empty",
-            "put the lower number first",
-        )
     else:
-        declared.inits[declaration.name] = Init(call.operation, numbers + row.defaults[len(numbers) - least :])
+        numbers = given + row.defaults[len(given) - least :]
+        wrong = complaint(call.operation, [declared.settings[n] if isinstance(n, str) else n for n in numbers])
+        if wrong is not None:
+            declared.report(call.span, *wrong.split("; ", 1))
+        else:
+            declared.inits[declaration.name] = Init(call.operation, numbers)
+
+
+def _start_number(value: Expression) -> float | str | None:
+    """A number, or the name of a setting."""
+    if isinstance(value, Number):
+        return value.value
+    return value.name if isinstance(value, Name) else None
+
+
+_READERS: dict[str, Callable[[Declaration, Expression, Declared], None]] = {
+    "init": _read_init,
+    "blocks": _read_blocks,
+    "triangle": _read_triangle,
+    "learned": _read_learned,
+}

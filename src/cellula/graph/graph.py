@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -41,7 +42,7 @@ class Graph:
     Args:
         name: what to call the cell, such as `"lstm"`.
         equations: in the order in which a step computes them.
-        parameters: everything learned, in order of first use.
+        parameters: everything learned, and what is given (`learned=0`), in order of first use.
         settings: numbers that the caller may override, in order of first use.
         output: the name of the equation that leaves the cell.
         title, description, references: from the docstring.
@@ -112,21 +113,23 @@ class Graph:
             UsageError: a block-diagonal matrix whose sizes are not multiples of its blocks.
         """
         shape = tuple(sizes[size] for size in parameter.sizes)
+        parts, what = (parameter.blocks, "blocks") if parameter.blocks > 1 else (parameter.triangle, "groups of units")
+        for size, number in zip(parameter.sizes, shape, strict=True):
+            if number % parts:
+                raise UsageError(
+                    f"{parameter.name} has {parts} {what}, but {size} = {number} is not a multiple of "
+                    f"{parts}; write {size} = {number + -number % parts}"
+                )
         if parameter.blocks == 1:
             return shape
-        for size, number in zip(parameter.sizes, shape, strict=True):
-            if number % parameter.blocks:
-                raise UsageError(
-                    f"{parameter.name} has {parameter.blocks} blocks, but {size} = {number} is not a multiple of "
-                    f"{parameter.blocks}; write {size} = {number + -number % parameter.blocks}"
-                )
         return parameter.blocks, shape[0] // parameter.blocks, shape[1] // parameter.blocks
 
-    def parameter_count(self, sizes: Mapping[str, int]) -> int:
+    def parameter_count(self, sizes: Mapping[str, int], given: bool = False) -> int:
         """How many numbers are learned.
 
         Args:
             sizes: the number of units for every size that occurs, such as `{"input": 8, "hidden": 64}`.
+            given: count all that a file keeps: what is given (`learned=0`), too, and the zeros of a triangle.
 
         Example:
             >>> from cellula import load_cell
@@ -135,10 +138,9 @@ class Graph:
         """
         total = 0
         for parameter in self.parameters:
-            count = 1
-            for number in self.shape(parameter, sizes):
-                count *= number
-            total += count
+            count, groups = math.prod(self.shape(parameter, sizes)), parameter.triangle
+            learned = count * (groups + 1) // (2 * groups) if parameter.learned else 0
+            total += count if given else learned
         return total
 
 

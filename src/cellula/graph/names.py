@@ -78,8 +78,19 @@ def collect_names(reading: Reading) -> Names:
     for index, equation in enumerate(reading.syntax.equations):
         for node in _nodes(equation.expression):
             _check(node, index, names, reading, bare)
+    _collect_starts(names)
     _check_whole(reading, names)
     return names
+
+
+def _collect_starts(names: Names) -> None:
+    """The settings that only say how a parameter starts; in the order of the parameters, which printing keeps."""
+    for parameter in list(names.parameters):
+        declaration = names.declarations.get(parameter)
+        for _, value, _ in declaration.keywords if declaration else ():
+            for node in _nodes(value):
+                if isinstance(node, Name) and node.name in names.declarations and names.kind(node.name) == "setting":
+                    names.parameters.setdefault(node.name, node.span)
 
 
 def _nodes(expression: Expression) -> list[Expression]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cellula.graph.ops import OPS, Draw
@@ -20,10 +20,14 @@ Size = str | None
 
 @dataclass(frozen=True)
 class Init:
-    """How a parameter starts: a row of `inits.py` and its numbers."""
+    """How a parameter starts: a row of `inits.py` and its numbers; a setting stands by its name."""
 
     kind: str
-    arguments: tuple[float, ...] = ()
+    arguments: tuple[float | str, ...] = ()
+
+    def numbers(self, settings: Mapping[str, float]) -> tuple[float, ...]:
+        """The numbers, with the settings as they are."""
+        return tuple(settings[value] if isinstance(value, str) else value for value in self.arguments)
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class State:
 
 @dataclass(frozen=True)
 class Parameter:
-    """Something learned.
+    """Something learned, or given and kept with what is learned.
 
     Args:
         name: as in the formula.
@@ -58,6 +62,9 @@ class Parameter:
         sizes: (rows, columns) of a matrix, (units,) of a diagonal or vector, () of a scalar.
         init: how it starts, None for the kind's default.
         blocks: how many blocks a block-diagonal matrix has, 1 for a dense one.
+        triangle: how many groups of units a block-triangular matrix has, 1 for a dense one: each group is reached from
+            itself and the groups behind it, what lies elsewhere is 0.
+        learned: whether training may change it.
     """
 
     name: str
@@ -65,6 +72,15 @@ class Parameter:
     sizes: tuple[str, ...]
     init: Init | None = None
     blocks: int = 1
+    triangle: int = 1
+    learned: bool = True
+
+    @property
+    def form(self) -> str:
+        """In words: `matrix of 4 blocks`, `vector, given`."""
+        parts = f" of {self.blocks} blocks" if self.blocks > 1 else ""
+        parts += f", a triangle of {self.triangle} groups" if self.triangle > 1 else ""
+        return self.kind + parts + ("" if self.learned else ", given")
 
     @property
     def size(self) -> Size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from cellula.backends.auto import AutoProgram
 from cellula.backends.c.launch.program import CProgram
 from cellula.backends.c.launch.stepper import Stepper
 from cellula.backends.reference import Result
-from cellula.nn.initialize import initialize
+from cellula.nn.initialize import initialize, triangle
 from cellula.nn.masks import backward_resets, reversed_rows
 
 if TYPE_CHECKING:
@@ -45,13 +46,14 @@ class Direction(nn.Module):
     """The parameters of one layer in one direction."""
 
     def __init__(
-        self, program: Program, sizes: Mapping[str, int], learned: bool, device: Any, dtype: torch.dtype | None
-    ) -> None:
+        self, program: Program, sizes: Mapping[str, int], settings: Mapping[str, float], learned: bool, device: Any,
+        dtype: torch.dtype | None,
+    ) -> None:  # fmt: skip
         super().__init__()
         graph = program.plan.graph
-        self.program, self.all_sizes = program, dict(sizes)
+        self.program, self.all_sizes, self.settings = program, dict(sizes), dict(settings)
         self.state_sizes = {s.slot: 1 if s.size is None else sizes[s.size] for s in graph.states}
-        taken = {*dir(nn.Module), *vars(self), *dir(Direction), "attributes", "initial"}
+        taken = {*dir(nn.Module), *vars(self), *dir(Direction), "attributes", "initial", "triangles"}
         # A parameter named like a part of torch's modules gets an underscore there.
         self.attributes: dict[str, str] = {}
         for parameter in graph.parameters:
@@ -60,19 +62,29 @@ class Direction(nn.Module):
                 attribute += "_"
             self.attributes[parameter.name] = attribute
             taken.add(attribute)
+        # What is given moves and is saved with the module, but no optimizer sees it.
+        self.triangles: dict[str, str] = {}
         for parameter in graph.parameters:
             tensor = torch.empty(graph.shape(parameter, sizes), device=device, dtype=dtype)
-            self.register_parameter(self.attributes[parameter.name], nn.Parameter(tensor))
+            if parameter.learned:
+                self.register_parameter(self.attributes[parameter.name], nn.Parameter(tensor))
+            else:
+                self.register_buffer(self.attributes[parameter.name], tensor)
+            if parameter.triangle > 1:
+                # No parameter's name ends so: digits behind `_lag` are the language's own.
+                self.triangles[parameter.name] = f"{self.attributes[parameter.name]}_lag0"
+                mask = triangle(parameter, tensor)
+                self.register_buffer(self.triangles[parameter.name], mask, persistent=False)
         self.initial = nn.ParameterDict()
         if learned:
             for name, size in self.state_sizes.items():
                 self.initial[f"{name}_0"] = nn.Parameter(torch.empty(size, device=device, dtype=dtype))
 
     def reset_parameters(self) -> None:
-        tensors = self.tensors()
         graph = self.program.plan.graph
+        tensors = {name: getattr(self, attribute) for name, attribute in self.attributes.items()}
         for parameter in graph.parameters:
-            initialize(graph, parameter, tensors[parameter.name])
+            initialize(graph, parameter, tensors[parameter.name], self.settings)
         for tensor in self.initial.values():
             nn.init.zeros_(tensor)
 
@@ -80,7 +92,18 @@ class Direction(nn.Module):
         # Module attributes are looked up slowly; a parametrized one is a property, and no entry of this dictionary.
         own = self._parameters
         found = ((name, attribute, own.get(attribute)) for name, attribute in self.attributes.items())
-        return {name: getattr(self, attribute) if value is None else value for name, attribute, value in found}
+        tensors: dict[str, Tensor] = {
+            name: getattr(self, attribute) if value is None else value for name, attribute, value in found
+        }
+        for name, mask in self.triangles.items():
+            tensors[name] = tensors[name] * getattr(self, mask)
+        return tensors
+
+    def stored(self) -> Mapping[str, Any]:
+        """The tensors as they are kept now and later, by their names here; a parametrized one is missing."""
+        given = any(not parameter.learned for parameter in self.program.plan.graph.parameters)
+        maps: list[Any] = [self._parameters, self._buffers]
+        return ChainMap(*maps) if given else maps[0]
 
     def start(self, x: Tensor) -> dict[str, Tensor]:
         """The initial state for the rows of x."""
@@ -92,7 +115,7 @@ class Direction(nn.Module):
     def stepper(self, settings: Mapping[str, float]) -> Stepper | None:
         """What runs single steps quickly; None where only the reference is to run."""
         program = self.program.c if isinstance(self.program, AutoProgram) and not self.program.broken else self.program
-        if not isinstance(program, CProgram):
+        if not isinstance(program, CProgram) or self.triangles:
             return None
         return Stepper(program, self.all_sizes, settings, self.attributes)
 

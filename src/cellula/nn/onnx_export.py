@@ -45,8 +45,9 @@ def to_stack(module: Recurrent, prefix: str = "layers") -> Stack:
 
 
 def _dtype(module: torch.nn.Module) -> str:
-    """The type of all parameters."""
-    found = {parameter.dtype for parameter in module.parameters()} or {torch.get_default_dtype()}
+    """The type of all parameters, learned and given."""
+    kept = [*module.parameters(), *(buffer for buffer in module.buffers() if buffer.is_floating_point())]
+    found = {tensor.dtype for tensor in kept} or {torch.get_default_dtype()}
     if len(found) > 1 or not found <= DTYPES.keys():
         names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in found))
         raise UsageError(f"the parameters are {names}; ONNX files hold float32 or float64: export module.float()")

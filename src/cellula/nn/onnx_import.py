@@ -82,7 +82,8 @@ def _refuse_size(
     sizes = {"input": int(said["input_size"]), "hidden": int(said["hidden_size"]), **own}
     layers = int(said["num_layers"])
     # Layers after the first read at least one number.
-    needed = graph.parameter_count(sizes) + (layers - 1) * graph.parameter_count({**sizes, "input": 1})
+    first, other = (graph.parameter_count(found, given=True) for found in (sizes, {**sizes, "input": 1}))
+    needed = first + (layers - 1) * other
     if needed > stored or max(layers, *sizes.values()) > max(stored, 1024):
         raise ValueError(f"the sizes need {needed:,} numbers or more, but there are {stored:,}")
 

@@ -19,11 +19,13 @@ from cellula.backends.reference import Result
 from cellula.cells.catalogue import cells, load_cell
 from cellula.errors import UsageError
 from cellula.graph.graph import Graph
+from cellula.graph.inits import complaint
 from cellula.graph.names import nearest
 from cellula.graph.node import Setting
 from cellula.graph.ops import OPS
 from cellula.nn.direction import Direction, run_backward, run_forward
 from cellula.nn.masks import alive_mask, reset_mask
+from cellula.nn.stream import Stream
 from cellula.plan.plan import make_plan
 from cellula.printers.formula import print_formula
 
@@ -128,7 +130,8 @@ class Recurrent(nn.Module):
             output = self.graph.equation[self.graph.output].node.size
             self.output_size = (1 if output is None else sizes[output]) * self.directions
             for _ in range(self.directions):
-                self.layers.append(Direction(program, sizes, initial_state == "learned", device, dtype))
+                start = initial_state == "learned"
+                self.layers.append(Direction(program, sizes, self.settings, start, device, dtype))
         self.reset_parameters()
 
     @property
@@ -234,44 +237,57 @@ class Recurrent(nn.Module):
         Raises:
             UsageError: the module is bidirectional, or a shape does not fit.
         """
-        if self.bidirectional:
-            raise UsageError("a bidirectional module needs the whole sequence; call it instead of step()")
         if x.ndim != 2:
             raise UsageError(f"the input of a step is [B, {self.input_size}], not {list(x.shape)}")
-        if not hasattr(self, "_steppers"):
+        if "_steppers" not in self.__dict__:
             self._prepare_steps()
         quick = self._quick_step(x, state) if reset is None else None
         if quick is not None:
             return quick
+        if self.bidirectional:
+            raise UsageError("a bidirectional module needs the whole sequence; call it instead of step()")
         axis = 1 if self.batch_first else 0
         output, state = self(x.unsqueeze(axis), state, reset=None if reset is None else reset.unsqueeze(axis))
         return output.squeeze(axis), state
+
+    def stream(self, state: Any = None) -> Stream:
+        """This layer at work on an endless signal: one call a sample, without gradients, the state kept inside.
+
+        Args:
+            state: where to start; None: the initial state.
+
+        Raises:
+            UsageError: the module is bidirectional.
+        """
+        return Stream(self, state)
 
     def _quick_step(self, x: Tensor, state: Any) -> tuple[Tensor, Any] | None:
         """A step by the kernels alone; None where there is more to it, or something to complain about."""
         made, steppers = self._made_state, self._steppers
         if type(state) is not made or steppers is None or not can_step(x) or x.shape[1] != self.input_size:
             return None
-        if self.training and self._draws:
+        if self._draws and self.training:
             return None
-        batch, dtype, count = x.shape[0], x.dtype, self.num_layers
-        starts, finals = [], []
+        batch, dtype, count = len(x), x.dtype, self.num_layers
+        finals = []
         for value, size in zip(state, self._state_sizes, strict=True):
-            fits = value.shape == (count, batch, size) and value.dtype == dtype and value.is_contiguous()
-            if not fits or value.device.type != "cpu":
+            fits = value.shape == (count, batch, size) and value.dtype is dtype and value.is_contiguous()
+            if not fits or not value.is_cpu:
                 return None
-            starts.append(value.data_ptr())
-            finals.append(value.new_empty((count, batch, size)))
-        ends = [value.data_ptr() for value in finals]
-        steps = [batch * size * x.element_size() for size in self._state_sizes]
+            finals.append(torch.empty_like(value))
+        starts, ends = [value.data_ptr() for value in state], [value.data_ptr() for value in finals]
         output: Tensor | None = x
+        if count == 1:
+            stepper, own = steppers[0]
+            output = stepper(x, starts, ends, own)
+            return None if output is None else (output, made._make(finals))
+        steps = [batch * size * x.element_size() for size in self._state_sizes]
         for stepper, own in steppers:
             output = stepper(output, starts, ends, own)
             if output is None:
                 return None
-            if count > 1:
-                starts = [at + step for at, step in zip(starts, steps, strict=True)]
-                ends = [at + step for at, step in zip(ends, steps, strict=True)]
+            starts = [at + step for at, step in zip(starts, steps, strict=True)]
+            ends = [at + step for at, step in zip(ends, steps, strict=True)]
         return output, made._make(finals)
 
     def _prepare_steps(self) -> None:
@@ -279,9 +295,10 @@ class Recurrent(nn.Module):
         layers = list(self._all())
         self._made_state, self._draws = self._state_type, bool(make_plan(self.graph).masks)
         self._state_sizes = tuple(layers[0].state_sizes.values())
-        found = [(layer.stepper(self.settings), layer._parameters) for layer in layers]
+        found = [(layer.stepper(self.settings), layer.stored()) for layer in layers]
         alike = all(tuple(layer.state_sizes.values()) == self._state_sizes for layer in layers)
         ready = alike and all(stepper is not None for stepper, _ in found)
+        ready = ready and not self.bidirectional
         self._steppers = [(stepper, own) for stepper, own in found if stepper is not None] if ready else None
 
     def extra_repr(self) -> str:
@@ -391,7 +408,17 @@ def _split_settings(graph: Graph, given: Mapping[str, float]) -> tuple[dict[str,
     sizes = {name: _count(given[name], name) for name in graph.extra_sizes}
     values = defaults | {name: _number(given[name], name) for name in defaults if name in given}
     _check_ranges(graph, values)
+    _check_starts(graph, values)
     return values, sizes
+
+
+def _check_starts(graph: Graph, values: Mapping[str, float]) -> None:
+    """A setting that says how a parameter starts lies within what that way allows."""
+    for parameter in graph.parameters:
+        init = parameter.init
+        wrong = None if init is None else complaint(init.kind, init.numbers(values))
+        if wrong is not None:
+            raise UsageError(f"{parameter.name} cannot start so: {wrong}")
 
 
 def _check_ranges(graph: Graph, values: Mapping[str, float]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 from cellula.graph.node import (
@@ -62,11 +63,12 @@ class Backward:
     input: Node | None
 
 
-def make_backward(plan: Plan) -> Backward:
+def make_backward(plan: Plan, frozen: Container[str] = ()) -> Backward:
     """Derive the backward step of a plan by symbolic reverse mode, one row of the op table at a time.
 
     Args:
         plan: the forward step.
+        frozen: names of parameters whose gradient nobody wants.
 
     Example:
         >>> from cellula import build, make_plan
@@ -75,15 +77,16 @@ def make_backward(plan: Plan) -> Backward:
         >>> [name for name, _ in backward.gradients]
         ['dh', 'dh_in']
     """
-    return _Reverse(plan).run()
+    return _Reverse(plan, frozen).run()
 
 
 class _Reverse:
     """One walk from the results of a step back to its leaves."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, frozen: Container[str]) -> None:
         self.plan = plan
         self.nodes = walk(node for _, node in plan.equations)
+        self.wanted = _wanted(self.nodes, frozen)
         self.adjoints: dict[Node, Node] = {}
         self.gradients: list[tuple[str, Node]] = []
         self.weights: list[WeightTerm] = []
@@ -139,13 +142,14 @@ class _Reverse:
     def _pass_on(self, node: Node, found: Node) -> None:
         """From the gradient of a node to those of its inputs."""
         if node.op == "equation":
-            self._add(node.inputs[0], found)
+            if node.inputs[0] in self.wanted:
+                self._add(node.inputs[0], found)
             return
         if node.op in ("matmul", "transposed"):
             self._pass_through_matrix(node, found)
             return
         for index, child in enumerate(node.inputs):
-            part = gradient(node, index, found, self.named.get(node)) if _is_wanted(child) else None
+            part = gradient(node, index, found, self.named.get(node)) if child in self.wanted else None
             if part is not None:
                 self._add(child, _simplify_all(part))
 
@@ -154,13 +158,19 @@ class _Reverse:
         assert isinstance(matrix.attribute, Parameter)
         left, right = (value, found) if node.op == "matmul" else (found, value)
         self.weights.append(WeightTerm(matrix.attribute, left, right))
-        if _is_wanted(value):
+        if value in self.wanted:
             self._add(value, transposed(found, matrix) if node.op == "matmul" else matmul(found, matrix))
 
 
-def _is_wanted(node: Node) -> bool:
-    """Whether a gradient with respect to this node has any use."""
-    return node.op != "leaf" or isinstance(node.attribute, Input | State | Parameter)
+def _wanted(nodes: list[Node], frozen: Container[str]) -> set[Node]:
+    """The nodes whose gradient has any use: an input, a state or something learned stands below them."""
+    wanted: set[Node] = set()
+    for node in nodes:
+        what = node.attribute
+        learned = isinstance(what, Parameter) and what.name not in frozen
+        if learned or isinstance(what, Input | State) or any(child in wanted for child in node.inputs):
+            wanted.add(node)
+    return wanted
 
 
 def _simplify_all(root: Node) -> Node:

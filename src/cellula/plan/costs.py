@@ -188,10 +188,11 @@ def step_costs(kernel: Kernel) -> StepCosts:
     """
     states = {state.slot: state.size for state in kernel.plan.graph.states}
     written = [node for _, node in (*kernel.updates, *kernel.records)]
-    written += [node for slot, node in kernel.updates if slot in kernel.kept]
+    written += [node for slot, node in kernel.updates if slot in kernel.series]
     written += [kernel.forward.renamed[column.node] for column in kernel.saved]
-    written += [kernel.output] if kernel.output_slot is None else []
-    saved = _total(Amount.of(1, size) for slot, size in states.items() if slot in kernel.kept)
+    written += [kernel.output]
+    saved = _total(Amount.of(1, states[slot]) for slot in kernel.series)
+    saved += Amount.of(1, kernel.output.size) if kernel.reads_output else Amount()
     saved += _total(Amount.of(1, column.size) for column in kernel.saved)
     forward, back = _part(kernel.forward, written), kernel.backward
     if back is None:
@@ -201,7 +202,13 @@ def step_costs(kernel: Kernel) -> StepCosts:
     backward = _part(back.schedule, written)
     summed = _total(Amount.of(1, node.size) for _, node in back.totals)
     backward = replace(backward, units=backward.units + summed)
-    return StepCosts(forward, backward, _after(back, states), saved, _total(Amount.of(1, c.size) for c in back.extra))
+    return StepCosts(
+        forward,
+        backward,
+        _after(back, states, kernel.output.size),
+        saved,
+        _total(Amount.of(1, c.size) for c in back.extra),
+    )
 
 
 def _total(amounts: Iterable[Amount]) -> Amount:
@@ -235,22 +242,24 @@ def _is_moved(node: Node, schedule: Schedule, number: int, phase: Phase) -> bool
     return node in schedule.given or schedule.place.get(node, number) < number
 
 
-def _after(back: BackwardKernel, states: Mapping[str, Size]) -> Part:
+def _after(back: BackwardKernel, states: Mapping[str, Size], output: Size) -> Part:
     """The products over all steps."""
     weights, late = back.weights, back.inputs
     matrices = [product.parameter for product in (*weights, *late)]
     numbers = [_numbers(matrix) for matrix in matrices]
     moved = Amount()
     for sources in ({p.left for p in weights}, {p.right for p in weights}, {p.source for p in late}):
-        moved += _total(Amount.of(1, _size(source, states)) for source in sources)
+        moved += _total(Amount.of(1, _size(source, states, output)) for source in sources)
     # What the steps have written already is read too.
     moved += Amount.of(1 + (back.input is not None), "input") if late else Amount()
     return Part(_total(amount * 2 for amount in numbers), Amount(), moved, _total(numbers))
 
 
-def _size(source: Source, states: Mapping[str, Size]) -> Size:
+def _size(source: Source, states: Mapping[str, Size], output: Size) -> Size:
     if source.column is not None:
         return source.column.size
+    if source.kind in ("output", "d_output"):
+        return output
     return "input" if source.kind == "x" else states[source.slot]
 
 

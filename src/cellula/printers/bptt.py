@@ -43,7 +43,7 @@ def print_bptt(backward: Backward) -> str:
     if backward.input is not None:
         steps.append(("dx[t]", print_expression(backward.input)))
     weights: dict[str, list[str]] = {}
-    for term in backward.weights:
+    for term in (term for term in backward.weights if term.parameter.learned):
         weights.setdefault(f"d{term.parameter.name}", []).append(_term(term))
     parts = ["forward, t = 1 ... T", *(f"  {line}" for line in forward), "", "backward, t = T ... 1"]
     parts += _lines(steps)

@@ -47,11 +47,12 @@ def print_bptt_latex(backward: Backward) -> str:
     if backward.input is not None:
         steps.append(rf"\delta x_t &= {latex_expression(backward.input, symbols)}")
     weights: dict[str, list[str]] = {}
-    for term in backward.weights:
+    for term in (term for term in backward.weights if term.parameter.learned):
         weights.setdefault(term.parameter.name, []).append(_term(term, symbols))
     sums = [rf"\delta {named(name)} &= " + " + ".join(terms) for name, terms in weights.items()]
     parts = [(_FORWARD, print_latex(graph)), (_BACKWARD, _aligned(steps)), (_GRADIENTS, _aligned(sums))]
-    return "\n\n".join(f"{title}\n{text}" for title, text in parts)
+    # A cell may have nothing to learn.
+    return "\n\n".join(f"{title}\n{text}" for title, text in (parts if sums else parts[:2]))
 
 
 def _aligned(lines: list[str]) -> str:

@@ -78,10 +78,10 @@ def explain_graph(graph: Graph) -> str:
     """
     roles = classify(graph)
     rows = [(equation.name, roles[equation.name], equation.node.size or "1") for equation in graph.equations]
-    rows += [(parameter.name, parameter.kind, " x ".join(parameter.sizes) or "1") for parameter in graph.parameters]
+    rows += [(parameter.name, parameter.form, " x ".join(parameter.sizes) or "1") for parameter in graph.parameters]
     rows += [(setting.name, "setting", f"{setting.default:g}") for setting in graph.settings]
-    width = max(4, *(len(name) for name, _, _ in rows))
-    meaning = "\n".join(f"{name:<{width}} {kind:<12} {size}" for name, kind, size in rows)
+    width, wide = max(4, *(len(name) for name, _, _ in rows)), max(12, *(len(form) for _, form, _ in rows))
+    meaning = "\n".join(f"{name:<{width}} {form:<{wide}} {size}" for name, form, size in rows)
     plan = make_plan(graph)
     parts = (
         ("1. FORMULA", print_formula(graph).rstrip("\n")),

@@ -64,10 +64,14 @@ def _declaration(parameter: Parameter) -> str:
     words = list(parameter.sizes)
     if parameter.init is not None:
         init = parameter.init
-        numbers = ", ".join(map(_number, init.arguments))
+        numbers = ", ".join(value if isinstance(value, str) else _number(value) for value in init.arguments)
         words.append("init=" + (numbers if init.kind == "constant" else f"{init.kind}({numbers})"))
     if parameter.blocks != 1:
         words.append(f"blocks={parameter.blocks}")
+    if parameter.triangle != 1:
+        words.append(f"triangle={parameter.triangle}")
+    if not parameter.learned:
+        words.append("learned=0")
     return f"{parameter.name} = {parameter.kind}({', '.join(words)})"
 
 

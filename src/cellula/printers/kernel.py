@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from cellula.graph.node import Input, Node, Setting, State, equation, leaf, rebuilt, walk
+from cellula.graph.node import Adjoint, Input, Node, Setting, State, equation, leaf, rebuilt, walk
 from cellula.plan.costs import costs, step_costs
 from cellula.plan.kernel import BackwardKernel, Kernel, Source
 from cellula.plan.schedule import PRODUCTS, Phase, Schedule, operands, walk_to
@@ -170,8 +170,8 @@ def _computed(phase: Phase, names: _Names, notes: Mapping[Node, str]) -> list[_L
 
 def _forward(kernel: Kernel, names: _Names) -> list[str]:
     schedule, held = kernel.forward, dict(kernel.updates)
-    words: dict[Node, list[str]] = {kernel.output: ["output"]}
-    for slot in kernel.kept:
+    words: dict[Node, list[str]] = {kernel.output: ["output", "kept"] if kernel.reads_output else ["output"]}
+    for slot in kernel.series:
         words.setdefault(held[slot], []).append("kept")
     for column in kernel.saved:
         words.setdefault(schedule.renamed[column.node], []).append("saved")
@@ -199,20 +199,24 @@ def _memory(kernel: Kernel, back: BackwardKernel, names: _Names) -> list[str]:
     else:
         lines = [f"in memory for the backward step: {saved} numbers a step and sequence"]
     rows: list[_Line] = []
+    no_memory = "it is the output, so this takes no memory of its own"
     for slot, node in kernel.updates:
-        if slot in kernel.kept:
-            output = "; it is the output, so this takes no memory of its own" if slot == kernel.output_slot else ""
+        if slot in (*kernel.series, kernel.output_slot):
+            output = f"; {no_memory}" if slot == kernel.output_slot else ""
             rows.append((names.text(node), " kept as a state" + output, ""))
+    if kernel.reads_output and kernel.output_slot is None:
+        rows.append((names.text(kernel.output), f" kept: {no_memory}", ""))
     there = {column.node for column in kernel.saved} | {*back.schedule.given}
+    known = {"x", *kernel.kept, *(slot for slot, node in kernel.updates if node is kernel.output)}
     for column in sorted(kernel.saved, key=lambda one: list(kernel.forward.renamed).index(one.node)):
-        reason = _reason(column.node, there - {column.node}, kernel.kept)
+        reason = _reason(column.node, there - {column.node}, known)
         rows.append((names.text(column.node), f" saved: to compute it again would take {reason}", ""))
     again = [f"    {text}" for text in _again(kernel, back, names)]
     title = ["  computed again unit by unit, which costs less than to read it from memory:"] if again else []
     return [*lines, *_aligned(rows, "  "), *title, *again]
 
 
-def _reason(node: Node, there: set[Node], kept: Sequence[str]) -> str:
+def _reason(node: Node, there: set[Node], known: Collection[str]) -> str:
     """What stands in the way of computing a value again."""
     found: dict[str, None] = {}
     for inner in walk_to([node], lambda one: one in there):
@@ -222,7 +226,7 @@ def _reason(node: Node, there: set[Node], kept: Sequence[str]) -> str:
             found[print_expression(inner)] = None
         elif inner.op in ("sum", "peak"):
             found[f"the {inner.op} over all units"] = None
-        elif isinstance(inner.attribute, State) and inner.attribute.slot not in kept:
+        elif isinstance(inner.attribute, State) and inner.attribute.name not in known:
             found[f"{print_expression(inner)}, which is not kept"] = None
     return " and ".join(found)
 
@@ -271,25 +275,34 @@ def _backward(kernel: Kernel, back: BackwardKernel, names: _Names) -> list[str]:
 
 def _after(kernel: Kernel, back: BackwardKernel, names: _Names) -> list[str]:
     held = {column: node or column.node for column, node in back.work}
+    d_output = leaf(Adjoint(kernel.graph.output, False, kernel.output.size))
+    given = {"x": "x[t]", "output": names.text(kernel.output), "d_output": print_expression(d_output)}
 
     def factor(source: Source) -> str:
         if source.column is not None:
             return names.text(held.get(source.column, source.column.node))
-        if source.kind == "x":
-            return "x[t]"
+        if source.kind in given:
+            return given[source.kind]
         if source.kind == "after":
             return names.text(dict(kernel.updates)[source.slot])
         return next(print_expression(leaf(state)) for state in kernel.plan.graph.states if state.slot == source.slot)
 
     weights: dict[str, list[str]] = {}
     for product in back.weights:
-        text = f"{factor(product.left)}.T @ {factor(product.right)}"
+        text = f"{'-' * product.negative}{factor(product.left)}.T @ {factor(product.right)}"
         weights.setdefault(f"d{product.parameter.name}", []).append(text)
-    lines: list[_Line] = [(name, f"= {' + '.join(texts)}", "") for name, texts in weights.items()]
-    terms = [f"{factor(one.source)} @ {one.parameter.name}{'.T' * (one.op == 'transposed')}" for one in back.inputs]
+    lines: list[_Line] = [(name, f"= {_sum(texts)}", "") for name, texts in weights.items()]
+    terms = [
+        f"{'-' * one.negative}{factor(one.source)} @ {one.parameter.name}{'.T' * (one.op == 'transposed')}"
+        for one in back.inputs
+    ]
     if terms:
-        lines.append(("dx[t]", f"{'=' if back.input is None else '+='} {' + '.join(terms)}", ""))
+        lines.append(("dx[t]", f"{'=' if back.input is None else '+='} {_sum(terms)}", ""))
     return ["after the last step, over all steps and sequences at a time", *_aligned(lines, "  ")] if lines else []
+
+
+def _sum(terms: Sequence[str]) -> str:
+    return " + ".join(terms).replace("+ -", "- ")
 
 
 def _costs(kernel: Kernel, sizes: Mapping[str, int] | None) -> list[str]:

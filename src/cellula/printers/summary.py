@@ -61,12 +61,22 @@ def summarize(graph: Graph, sizes: Mapping[str, int]) -> dict[str, Any]:
             for e in graph.equations
         ],
         "parameters": [
-            {"name": p.name, "kind": p.kind, "sizes": list(p.sizes), "blocks": p.blocks, "shape": list(shapes[p.name])}
+            {
+                "name": p.name,
+                "kind": p.kind,
+                "sizes": list(p.sizes),
+                "blocks": p.blocks,
+                "triangle": p.triangle,
+                "learned": p.learned,
+                "form": p.form,
+                "shape": list(shapes[p.name]),
+            }
             for p in graph.parameters
         ],
         "states": [{"name": state.slot, "size": state.size, "lag": state.lag} for state in graph.states],
         "settings": {setting.name: setting.default for setting in graph.settings},
         "parameter_count": graph.parameter_count(sizes),
+        "given_count": graph.parameter_count(sizes, given=True) - graph.parameter_count(sizes),
     }
 
 
@@ -81,10 +91,9 @@ def print_summary(summary: Mapping[str, Any]) -> str:
     nodes = [(node["name"], _ROLES[node["role"]], node["size"] or "1", node["comment"]) for node in summary["nodes"]]
     parts += ["nodes", _table(nodes), ""]
     parameters = [
-        (p["name"], p["kind"] + (f" of {p['blocks']} blocks" if p["blocks"] > 1 else ""), " x ".join(p["sizes"]) or "1",
-         " x ".join(map(str, p["shape"])) or "1")
+        (p["name"], p["form"], " x ".join(p["sizes"]) or "1", " x ".join(map(str, p["shape"])) or "1")
         for p in summary["parameters"]
-    ]  # fmt: skip
+    ]
     parts += ["parameters", _table(parameters), ""]
     states = ", ".join(f"{state['name']} ({state['size'] or 1})" for state in summary["states"])
     parts.append(f"memory      {states or 'none: every step by itself'}")
@@ -92,6 +101,8 @@ def print_summary(summary: Mapping[str, Any]) -> str:
         parts.append("settings    " + ", ".join(f"{name} = {value:g}" for name, value in summary["settings"].items()))
     parts.append("sizes       " + ", ".join(f"{name} = {value}" for name, value in summary["sizes"].items()))
     parts.append(f"learned     {summary['parameter_count']:,} numbers")
+    if any(not p["learned"] for p in summary["parameters"]):
+        parts.append(f"given       {summary['given_count']:,} numbers that training does not change")
     return "\n".join(parts)
 
 

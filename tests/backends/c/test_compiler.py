@@ -21,8 +21,11 @@ from pathlib import Path
 import pytest
 
 import cellula
-from cellula.backends.c import compiler
-from cellula.backends.c.compiler import CompilerError, NoCompilerError, load_library
+from cellula.backends.c import build, compiler, process
+from cellula.backends.c import cache as cache_module
+from cellula.backends.c import library as library_module
+from cellula.backends.c.compiler import CompilerError, NoCompilerError
+from cellula.backends.c.library import load_library
 from cellula.errors import UsageError
 
 SOURCE = "int answer(void) { return ANSWER; }\n"
@@ -33,7 +36,7 @@ NOBODY = 65534
 # Says when it is ready, waits for a line, and prints what the library answers.
 WORKER = f"""
 import sys
-from cellula.backends.c.compiler import load_library
+from cellula.backends.c.library import load_library
 print("ready", flush=True)
 sys.stdin.readline()
 print(load_library({FIXED!r}).answer())
@@ -53,8 +56,8 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     for name in ("CC", "CELLULA_CFLAGS"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(compiler, "_libraries", {})
-    monkeypatch.setattr(compiler, "_warned", set())
+    monkeypatch.setattr(library_module, "_libraries", {})
+    monkeypatch.setattr(library_module, "_warned", set())
     return tmp_path / "cache" / "kernels"
 
 
@@ -97,13 +100,13 @@ def answer(**options) -> str:
 
 
 def entry(folder: Path) -> Path:
-    (found,) = folder.glob(f"*{compiler.SUFFIX}")
+    (found,) = folder.glob(f"*{cache_module.SUFFIX}")
     return found
 
 
 def litter(folder: Path) -> list[str]:
     """What stands in a cache beside libraries and locks."""
-    return [p.name for p in folder.iterdir() if p.suffix != compiler.SUFFIX and not p.name.startswith("lock-")]
+    return [p.name for p in folder.iterdir() if p.suffix != cache_module.SUFFIX and not p.name.startswith("lock-")]
 
 
 def wait_for(path: Path) -> str:
@@ -135,7 +138,7 @@ def test_one_compilation_serves_the_process_and_later_ones(cache, wrapper):
     assert litter(cache) == []
     assert os.listdir(os.environ["TMPDIR"]) == []
     key, digest = entry(cache).stem.split("-")
-    assert key == compiler.library_key(FIXED, compiler.find_compiler())
+    assert key == library_module.library_key(FIXED, compiler.find_compiler())
     assert digest == hashlib.sha256(entry(cache).read_bytes()).hexdigest()
     assert cache.stat().st_mode & 0o777 == 0o700
 
@@ -167,20 +170,20 @@ def test_eight_threads_at_once_compile_once(cache, wrapper):
 @pytest.mark.parametrize("support", ["refused", "missing"])
 def test_a_file_system_without_locks_is_no_obstacle(cache, monkeypatch, support):
     if support == "missing":
-        monkeypatch.setattr(compiler, "fcntl", None)
+        monkeypatch.setattr(cache_module, "fcntl", None)
     else:
 
         def refuse(*_):
             raise OSError(errno.ENOLCK, "No locks available")
 
-        monkeypatch.setattr(compiler.fcntl, "flock", refuse)
+        monkeypatch.setattr(cache_module.fcntl, "flock", refuse)
     assert load_library(FIXED).answer() == 42
 
 
 def test_a_lock_that_is_never_freed_is_waited_for_a_while_only(cache, monkeypatch):
     cache.mkdir(mode=0o700, parents=True)
-    monkeypatch.setattr(compiler, "LOCK_TIMEOUT", 0.2)
-    key = compiler.library_key(FIXED, compiler.find_compiler())
+    monkeypatch.setattr(cache_module, "LOCK_TIMEOUT", 0.2)
+    key = library_module.library_key(FIXED, compiler.find_compiler())
     with (cache / f"lock-{key[:2]}").open("ab") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         began = time.monotonic()
@@ -234,8 +237,8 @@ def test_a_damaged_entry_is_never_loaded_and_heals(cache, wrapper, damage):
 def test_a_whole_entry_that_does_not_load_is_rebuilt_once(cache, wrapper):
     log = wrapper()
     cache.mkdir(mode=0o700, parents=True)
-    key, data = compiler.library_key(FIXED, compiler.find_compiler()), b"no library at all"
-    bad = cache / f"{key}-{hashlib.sha256(data).hexdigest()}{compiler.SUFFIX}"
+    key, data = library_module.library_key(FIXED, compiler.find_compiler()), b"no library at all"
+    bad = cache / f"{key}-{hashlib.sha256(data).hexdigest()}{cache_module.SUFFIX}"
     bad.write_bytes(data)
     assert load_library(FIXED).answer() == 42
     assert compilations(log) == 1
@@ -286,8 +289,8 @@ def test_ctrl_c_ends_the_compiler_and_leaves_no_litter(cache, wrapper, tmp_path)
 def test_a_compiler_that_takes_too_long_is_stopped(cache, wrapper, tmp_path, monkeypatch, manners):
     pid = tmp_path / "pid"
     wrapper(f"{manners} sleep 60 & echo $! > '{pid}'; wait")
-    monkeypatch.setattr(compiler, "COMPILE_TIMEOUT", 0.5)
-    monkeypatch.setattr(compiler, "STOP_TIMEOUT", 0.2)
+    monkeypatch.setattr(build, "COMPILE_TIMEOUT", 0.5)
+    monkeypatch.setattr(process, "STOP_TIMEOUT", 0.2)
     with pytest.raises(CompilerError, match=r"longer than 0\.5 seconds"):
         load_library(FIXED)
     assert not is_alive(int(wait_for(pid)))
@@ -299,7 +302,7 @@ def test_a_compiler_that_takes_too_long_is_stopped(cache, wrapper, tmp_path, mon
 FORK = """
     import os, sys, threading, time, warnings
     from pathlib import Path
-    from cellula.backends.c.compiler import load_library
+    from cellula.backends.c.library import load_library
     warnings.simplefilter("ignore")
     found = []
     thread = threading.Thread(target=lambda: found.append(load_library(SOURCE).answer()))
@@ -331,6 +334,39 @@ def test_a_fork_in_the_middle_of_a_compilation_harms_nobody(cache, wrapper, tmp_
     out, err = start(names + textwrap.dedent(FORK)).communicate(timeout=60)
     assert (out, err) == ("42 42\n", "")
     assert os.listdir(os.environ["TMPDIR"]) == []
+
+
+START = """
+    import os, subprocess, threading, time
+    from cellula.backends.c import process
+    real, begun = subprocess._fork_exec, threading.Event()
+
+    def slow(*arguments):
+        found = real(*arguments)
+        begun.set()
+        time.sleep(0.3)
+        return found
+
+    subprocess._fork_exec = slow
+    said = []
+    run = lambda: said.append(process.start(["echo", "42"], stdout=subprocess.PIPE).communicate()[0])
+    thread = threading.Thread(target=run)
+    thread.start()
+    begun.wait()
+    child = os.fork()
+    if child == 0:
+        time.sleep(8)
+        os._exit(0)
+    thread.join(4)
+    print(said)
+    os.kill(child, 9)
+"""
+
+
+def test_a_fork_while_a_program_starts_does_not_hold_its_pipes():
+    """The forked process would keep them open, and the compilation would last as long as it lives."""
+    out, err = start(textwrap.dedent(START)).communicate(timeout=60)
+    assert (out, err) == ("['42\\n']\n", "")
 
 
 # --- folders that cannot be used
@@ -385,7 +421,7 @@ def public(cache, monkeypatch):
 def test_a_read_only_cache_is_read(public):
     load_library(FIXED)
     before = aged(entry(public), 5)
-    compiler._libraries.clear()
+    library_module._libraries.clear()
     with read_only(public), warnings.catch_warnings():
         warnings.simplefilter("error")
         assert load_library(FIXED).answer() == 42
@@ -399,7 +435,7 @@ def test_a_read_only_cache_without_the_library_is_got_around(public, content):
         path = entry(public)
         path.unlink()
         path.write_bytes(b"garbage")
-        compiler._libraries.clear()
+        library_module._libraries.clear()
     before = sorted(public.iterdir())
     with read_only(public), pytest.warns(RuntimeWarning, match="Permission denied"):
         assert load_library(FIXED).answer() == 42
@@ -411,11 +447,11 @@ def test_a_folder_to_which_others_may_write_is_not_used(cache):
     load_library(FIXED)
     data = entry(cache).read_bytes()
     cache.chmod(0o777)
-    compiler._libraries.clear()
+    library_module._libraries.clear()
     with pytest.warns(RuntimeWarning, match="others may write to it"):
         assert load_library(FIXED).answer() == 42
     assert entry(cache).read_bytes() == data
-    assert compiler.clear_cache() == 0
+    assert library_module.clear_cache() == 0
 
 
 def test_a_folder_of_another_user_is_not_used(cache, monkeypatch):
@@ -466,28 +502,28 @@ def test_what_is_unused_for_ninety_days_goes_at_a_later_compilation(cache):
     aged(old, 91)
     load_library(FIXED + "  ")
     assert not old.exists()
-    assert len(list(cache.glob(f"*{compiler.SUFFIX}"))) == 2
+    assert len(list(cache.glob(f"*{cache_module.SUFFIX}"))) == 2
 
 
 def test_use_renews_an_entry_at_most_once_a_day(cache):
     load_library(FIXED)
     path = entry(cache)
     recent = aged(path, 0.5)
-    compiler._libraries.clear()
+    library_module._libraries.clear()
     load_library(FIXED)
     assert path.stat().st_mtime == recent
     aged(path, 60)
-    compiler._libraries.clear()
+    library_module._libraries.clear()
     load_library(FIXED)
     assert time.time() - path.stat().st_mtime < 60
 
 
 def test_the_oldest_entries_make_room(cache, monkeypatch):
-    monkeypatch.setattr(compiler, "MOST_ENTRIES", 2)
+    monkeypatch.setattr(cache_module, "MOST_ENTRIES", 2)
     kept = []
     for days in (3, 2, 0):
         load_library(FIXED + " " * days)
-        (new,) = set(cache.glob(f"*{compiler.SUFFIX}")) - set(kept)
+        (new,) = set(cache.glob(f"*{cache_module.SUFFIX}")) - set(kept)
         aged(new, days)
         kept.append(new)
     assert [path.exists() for path in kept] == [False, True, True]
@@ -496,9 +532,9 @@ def test_the_oldest_entries_make_room(cache, monkeypatch):
 def test_clear_cache_forgets_everything(cache, wrapper):
     log = wrapper()
     library = load_library(FIXED)
-    assert compiler.clear_cache() == 1
-    assert compiler.clear_cache() == 0
-    assert list(cache.glob(f"*{compiler.SUFFIX}")) == []
+    assert library_module.clear_cache() == 1
+    assert library_module.clear_cache() == 0
+    assert list(cache.glob(f"*{cache_module.SUFFIX}")) == []
     assert library.answer() == 42
     assert load_library(FIXED).answer() == 42
     assert compilations(log) == 2
@@ -641,7 +677,7 @@ def test_the_key_changes_with_every_ingredient(cache, monkeypatch):
     found = compiler.find_compiler()
 
     def key(source=FIXED, tool=found):
-        return compiler.library_key(source, tool)
+        return library_module.library_key(source, tool)
 
     keys = [key(), key(FIXED + " ")]
     keys += [key(tool=replace(found, **{name: value})) for name, value in (
@@ -649,8 +685,8 @@ def test_the_key_changes_with_every_ingredient(cache, monkeypatch):
     for change in (
         lambda patch: patch.setenv("CELLULA_CFLAGS", "-g"),
         lambda patch: patch.setenv("CPATH", "/somewhere"),
-        lambda patch: patch.setattr(compiler, "CACHE_FORMAT", 2),
-        lambda patch: patch.setattr(compiler, "processor", lambda: "another"),
+        lambda patch: patch.setattr(library_module, "CACHE_FORMAT", 2),
+        lambda patch: patch.setattr(library_module, "processor", lambda: "another"),
         lambda patch: patch.setattr(compiler, "_native", lambda _: ()),
         lambda patch: patch.setattr(compiler.platform, "machine", lambda: "another"),
         lambda patch: patch.setattr(compiler.platform, "system", lambda: "another"),
@@ -690,11 +726,11 @@ def test_cache_folder(monkeypatch, system, variables, expected):
     for name, value in {"HOME": "/home/me", **variables}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "platform", system)
-    assert compiler.cache_folder() == Path(expected)
+    assert cache_module.cache_folder() == Path(expected)
 
 
 def test_a_user_without_a_home_has_a_folder_of_his_own(monkeypatch):
     for name in ("CELLULA_CACHE_DIR", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
-    assert compiler.cache_folder() == Path(tempfile.gettempdir()) / f"cellula-{os.getuid()}"
+    assert cache_module.cache_folder() == Path(tempfile.gettempdir()) / f"cellula-{os.getuid()}"

@@ -7,7 +7,8 @@
 /* out[k][n] (+)= the sum over rows of left[row][k] * right[row][n], for k < height and n < width. */
 static inline __attribute__((always_inline)) void outer_tile(int height, int vectors, int64_t rows, const real *left,
                                                              int64_t left_step, const real *right, int64_t right_step,
-                                                             real *out, int64_t out_step, int width, int add) {
+                                                             real *out, int64_t out_step, int width, int add,
+                                                             real sign) {
     vec sums[ROWS_OF_OUTER][2];
     for (int k = 0; k < height; k++)
         for (int v = 0; v < vectors; v++) sums[k][v] = splat(0);
@@ -21,6 +22,7 @@ static inline __attribute__((always_inline)) void outer_tile(int height, int vec
     for (int k = 0; k < height; k++)
         for (int v = 0; v < vectors; v++) {
             real *at = out + k * out_step + v * WIDTH;
+            sums[k][v] *= splat(sign);
             if (width < WIDTH)
                 store_part(at, add ? load_part(at, width) + sums[k][v] : sums[k][v], width);
             else
@@ -31,15 +33,15 @@ static inline __attribute__((always_inline)) void outer_tile(int height, int vec
 #define OUTER_CASE(height) \
     case height: \
         if (width >= PAIR) \
-            outer_tile(height, 2, rows, left, left_step, right, right_step, out, out_step, PAIR, add); \
+            outer_tile(height, 2, rows, left, left_step, right, right_step, out, out_step, PAIR, add, sign); \
         else if (width >= WIDTH) \
-            outer_tile(height, 1, rows, left, left_step, right, right_step, out, out_step, WIDTH, add); \
+            outer_tile(height, 1, rows, left, left_step, right, right_step, out, out_step, WIDTH, add, sign); \
         else \
-            outer_tile(height, 1, rows, left, left_step, right, right_step, out, out_step, width, add); \
+            outer_tile(height, 1, rows, left, left_step, right, right_step, out, out_step, width, add, sign); \
         break;
 
 static void outer(int height, int width, int64_t rows, const real *left, int64_t left_step, const real *right,
-                  int64_t right_step, real *out, int64_t out_step, int add) {
+                  int64_t right_step, real *out, int64_t out_step, int add, real sign) {
     switch (height) {
         OUTER_CASE(1)
         OUTER_CASE(2)
@@ -50,7 +52,7 @@ static void outer(int height, int width, int64_t rows, const real *left, int64_t
     }
 }
 
-/* n: 0, left: buffer, first value, step; right: the same; rows, height, width, number of the result, add. */
+/* n: 0, left: buffer, first value, step; right: the same; rows, height, width, number of the result, add, negative. */
 static void weight_product(const int64_t *n, real *const *buffers, real *const *results) {
     const real *left = buffers[n[1]] + n[2], *right = buffers[n[4]] + n[5];
     const int64_t left_step = n[3], right_step = n[6], rows = n[7], height = n[8], width = n[9];
@@ -59,11 +61,11 @@ static void weight_product(const int64_t *n, real *const *buffers, real *const *
         now = width - u >= PAIR ? PAIR : MINIMUM(width - u, WIDTH);
         for (int64_t k = 0; k < height; k += ROWS_OF_OUTER)
             outer((int)MINIMUM(height - k, ROWS_OF_OUTER), (int)now, rows, left + k, left_step, right + u,
-                  right_step, out + k * width + u, width, n[11] != 0);
+                  right_step, out + k * width + u, width, n[11] != 0, n[12] ? -1 : 1);
     }
 }
 
-/* out[row][n] (+)= left[row] @ weights.  n: 1, left as above, number of the matrix, 0, 0, rows, factors, width, -1, add,
+/* out[row][n] (+)= left[row] @ weights.  n: 1, left as above, number of the matrix, negative, 0, rows, factors, width, -1, add,
    whether the matrix is turned. Of a matrix its pointer and two steps are given. */
 static void input_product(const int64_t *n, real *const *buffers, const int64_t *matrices, real *out) {
     const real *left = buffers[n[1]] + n[2];
@@ -89,6 +91,7 @@ static void input_product(const int64_t *n, real *const *buffers, const int64_t 
                         if (now <= 0) break;
                         real *at = out + (row + r) * width + u;
                         vec value = load(sums + r * PAIR + half * WIDTH);
+                        if (n[5]) value = -value;
                         if (n[11] || k) value += load_part(at, (int)now);
                         store_part(at, value, (int)now);
                     }

@@ -95,8 +95,7 @@ class _Renderer:
         self.settings = tuple(setting.name for setting in graph.settings)
         self.states = tuple(State(state.slot, state.size) for state in graph.states)
         self.masks = tuple(kernel.plan.masks)
-        # A state that is kept for all steps is the output too, where it is one.
-        self.output_slot = kernel.output_slot
+        self.lags = {state.slot: state for state in graph.states}
 
     def layout(self) -> Layout:
         """The order of the arguments."""
@@ -104,11 +103,11 @@ class _Renderer:
         common += [f"mask {mask.leaf.number}" for mask in self.masks]
         forward = ["x", *common, "output", *(f"state {s.slot}" for s in self.states)]
         forward += [f"final {s.slot}" for s in self.states]
-        forward += [f"series {slot}" for slot in self.kernel.kept] + ["work"]
+        forward += [f"series {slot}" for slot in self.kernel.series] + ["work"]
         forward += [f"record {name}" for name, _ in self.kernel.records]
-        backward = ["x", *common, "d_output", *(f"d_final {s.slot}" for s in self.states)]
-        backward += [f"d_state {s.slot}" for s in self.states]
-        backward += [f"{what} {slot}" for slot in self.kernel.kept for what in ("state", "series")]
+        backward = ["x", *common, "output", "d_output", *(f"d_final {s.slot}" for s in self.states)]
+        backward += [f"d_state {s.slot}" for s in self.states] + [f"state {s.slot}" for s in self.states]
+        backward += [f"series {slot}" for slot in self.kernel.series]
         backward += ["work", "extra", "d_x"]
         backward += [f"d_parameter {parameter.name}" for parameter in self._totals()]
         return Layout(self.sizes.names, self.matrices, self.vectors, self.settings, tuple(forward), tuple(backward))
@@ -136,11 +135,16 @@ class _Renderer:
         return Array(f"J->pointer[{names.index(name)}] + ({at}) * J->batch * {units}", units, "id", size, name)
 
     def _before(self, names: tuple[str, ...], slot: str, size: str | None) -> Array:
-        """A state before the step: what the step before it left, or the first value."""
-        series, state = names.index(f"series {slot}"), names.index(f"state {slot}")
-        units = self.sizes.units(size)
-        base = f"(t ? J->pointer[{series}] + (t - 1) * J->batch * {units} : J->pointer[{state}])"
-        return Array(base, units, "id", size, f"state {slot} before the step")
+        """A state before the step: what an earlier step left, or a value that was there before the first one."""
+        lag, units = self.lags[slot].lag, self.sizes.units(size)
+        name, first = self.lags[slot].name, names.index(f"state {slot}")
+        own = name if name == "x" else "output" if name == self.kernel.output_slot else f"series {name}"
+        # The states of one value stand side by side, the youngest first.
+        start = str(first) if lag == 1 else f"{first} - t"
+        base = (
+            f"(t{'' if lag == 1 else f' >= {lag}'} ? J->pointer[{names.index(own)}] + (t - {lag}) * J->batch * {units}"
+        )
+        return Array(f"{base} : J->pointer[{start}])", units, "id", size, f"state {slot} before the step")
 
     def _leaf(self, layout: tuple[str, ...], node: Node) -> Array | str:
         """Where a leaf is that both directions read, or its value."""
@@ -174,15 +178,13 @@ class _Renderer:
         targets: list[tuple[Node, Array]] = []
         for number, (_, node) in enumerate(kernel.updates):
             targets.append((node, self._scratch("next", number)))
-        for slot in kernel.kept:
-            size = next(state.size for state in self.states if state.slot == slot)
-            targets.append((dict(kernel.updates)[slot], self._user(names, f"series {slot}", size)))
+        held = dict(kernel.updates)
+        targets += [(held[slot], self._user(names, f"series {slot}", held[slot].size)) for slot in kernel.series]
         columns = list(kernel.saved)
         for number, column in enumerate(columns):
             array = self._column(names, "work", columns, number)
             targets.append((schedule.renamed[column.node], array))
-        if self.output_slot is None:
-            targets.append((kernel.output, self._user(names, "output", kernel.output.size)))
+        targets.append((kernel.output, self._user(names, "output", kernel.output.size)))
         for name, node in kernel.records:
             targets.append((node, self._user(names, f"record {name}", node.size)))
         places: dict[Node, Array | str] = {}
@@ -220,9 +222,9 @@ class _Renderer:
         if back.input is not None:
             targets.append((back.input, self._user(names, "d_x", back.input.size)))
         for slot, node in kernel.updates:
-            if slot in kernel.kept:
-                size = self.states[slots.index(slot)].size
-                places.setdefault(self._unjoined(node), self._user(names, f"series {slot}", size))
+            if slot in kernel.series:
+                places.setdefault(self._unjoined(node), self._user(names, f"series {slot}", node.size))
+        places.setdefault(self._unjoined(kernel.output), self._user(names, "output", kernel.output.size))
         for node in _read(back.schedule):
             if node in places:
                 continue

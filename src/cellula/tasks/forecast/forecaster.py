@@ -16,9 +16,11 @@ import torch
 from cellula.cells.catalogue import load_cell
 from cellula.errors import DataError, RunError, UsageError
 from cellula.graph.graph import Graph
+from cellula.inspection.subject import Inspected
 from cellula.tasks.forecast.backtest import Backtest, evaluate
 from cellula.tasks.forecast.description import Description
 from cellula.tasks.forecast.future import Newest, forecast_frame, stored_origin
+from cellula.tasks.forecast.inspected import inspect_forecaster
 from cellula.tasks.forecast.model import ForecastModel, calibrate, pinball_loss
 from cellula.tasks.forecast.preparing import (
     MOST_VALIDATION,
@@ -313,6 +315,21 @@ class Forecaster:
                 stacklevel=2,
             )
         return forecaster
+
+    def inspected(self, data: Any = None, within: str | None = None) -> Inspected:
+        """What `cellula.lens` looks at: the network on the newest window of each series.
+
+        Args:
+            data: as for `predict`, or a tuple of that and of `known`; None: the rows that the model has.
+            within: "encoder", which is meant by None, or "decoder".
+
+        Raises:
+            DataError: where the data cannot be used.
+            UsageError: another part, or known covariates that the decoder needs and that are not given.
+        """
+        model, description = self._fitted()
+        data, known = data if isinstance(data, tuple) else (data, None)
+        return inspect_forecaster(model, description, self._newest(data), known, within or "encoder")
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The parameters by name, as scikit-learn does.

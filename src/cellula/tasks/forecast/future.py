@@ -15,7 +15,7 @@ from cellula.tasks.forecast.description import Description
 from cellula.tasks.forecast.model import ForecastModel
 from cellula.tasks.forecast.table import Columns, Origin, Panel, listed, read_panel, write_frame
 
-__all__ = ["Newest", "forecast_frame", "stored_origin"]
+__all__ = ["Newest", "forecast_frame", "future_rows", "stored_origin"]
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,11 @@ def forecast_frame(
         UsageError: where `known` is needed and not given, or the other way round.
     """
     positions = future_positions(newest, description)
-    series, horizon = positions.shape
+    horizon = positions.shape[1]
     clock, columns = description.clock, description.columns
-    ahead = known_ahead(known, description, newest, positions)  # [S, T, K]
     mean = description.scale.mean[newest.numbers, None]
     spread = description.scale.spread[newest.numbers, None]
-    scaled = (ahead - mean[:, :, -ahead.shape[2] :]) / spread[:, :, -ahead.shape[2] :] if ahead.shape[2] else ahead
-    calendar = clock.calendar(positions.reshape(-1)).reshape(series, horizon, -1)
-    future = torch.from_numpy(np.concatenate([scaled, calendar], axis=2).astype(np.float32))
+    future = future_rows(known, description, newest)
     median, lower, upper = model.intervals(torch.from_numpy(newest.history), future)
     found: dict[str, np.ndarray] = {}
     if columns.series is not None:
@@ -94,6 +91,17 @@ def forecast_frame(
             found[f"{target}_lo_{level}"] = (lower[row, :, :, number] * size + shift).reshape(-1)
             found[f"{target}_hi_{level}"] = (upper[row, :, :, number] * size + shift).reshape(-1)
     return write_frame(found, columns.time, newest.origin)
+
+
+def future_rows(known: Any, description: Description, newest: Newest) -> torch.Tensor:
+    """The scaled rows of the horizon, as the network reads them, [S, T, future_columns]."""
+    positions = future_positions(newest, description)
+    ahead = known_ahead(known, description, newest, positions)  # [S, T, K]
+    mean = description.scale.mean[newest.numbers, None]
+    spread = description.scale.spread[newest.numbers, None]
+    scaled = (ahead - mean[:, :, -ahead.shape[2] :]) / spread[:, :, -ahead.shape[2] :] if ahead.shape[2] else ahead
+    calendar = description.clock.calendar(positions.reshape(-1)).reshape(*positions.shape, -1)
+    return torch.from_numpy(np.concatenate([scaled, calendar], axis=2).astype(np.float32))
 
 
 def known_ahead(known: Any, description: Description, newest: Newest, positions: np.ndarray) -> np.ndarray:

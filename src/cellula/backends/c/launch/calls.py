@@ -38,10 +38,8 @@ class Shape:
         slots = [state.slot for state in kernel.plan.graph.states]
         self.output = units(kernel.output.size)
         self.records = tuple(units(node.size) for _, node in kernel.records)
-        # Of every kept state its number; the output stands for its own values.
-        self.kept = tuple(slots.index(slot) for slot in kernel.kept)
-        self.output_state = None if kernel.output_slot is None else slots.index(kernel.output_slot)
-        self.series = tuple(number for number in self.kept if number != self.output_state)
+        # Of every kept state that takes memory of its own its number.
+        self.series = tuple(slots.index(slot) for slot in kernel.series)
         self.work = sum(units(column.size) for column in kernel.saved)
         self.extra = sum(units(column.size) for column in back.extra) if back else 0
         self.parameters = (*layout.matrices, *layout.vectors)
@@ -50,6 +48,10 @@ class Shape:
         self.products: Products = lay_out(kernel, units, self.parameters, slots)
         self.smalls: dict[tuple, SmallProducts] = {}
         self.dense = all(group.blocks == 1 for group in (*self.products.weights, *self.products.inputs))
+        places = [place for group in self.products.weights for place in (group.left, group.right)]
+        places += [group.place for group in self.products.inputs]
+        # Whether a product reads the gradient of the output as it is given.
+        self.takes_d_output = any(place.buffer == "d_output" for place in places)
 
     def small(self, steps: int, batch: int, wanted: tuple[bool, ...], wants_input: bool, width: int) -> SmallProducts:
         """The products of a small call; where things lie is worked out once for each shape of input."""
@@ -57,8 +59,9 @@ class Shape:
         found = self.smalls.get(key)
         if found is None:
             widths: dict[Buffer, int] = {"x": width, "work": self.work, "extra": self.extra}
-            widths |= {number: self.states[number] for number in self.kept}
-            widths |= {("first", number): self.states[number] for number in self.kept}
+            widths |= {"output": self.output, "d_output": self.output}
+            widths |= {number: self.states[number] for number in self.series}
+            widths |= {("first", number): size for number, size in enumerate(self.states)}
             back = self.kernel.backward
             begun = back is not None and back.input is not None
             found = SmallProducts(self.products, steps * batch, batch, widths, wanted, wants_input, begun)
@@ -154,16 +157,10 @@ def run_forward(
     records = [call.empty(x, steps, batch, size) for size in shape.records]
     matrices = parameters[: len(shape.layout.matrices)]
     pointers = [x.data_ptr(), *_pointers(parameters), *_pointers(call.masks), output.data_ptr()]
-    pointers += [*_pointers(state), *_pointers(final), *_kept(shape, output, series)]
+    pointers += [*_pointers(state), *_pointers(final), *_pointers(series)]
     pointers += [0 if work is None else work.data_ptr(), *_pointers(records)]
     call.run(shape.compiled.forward, x, matrices, pointers)
     return Made(output, final, series, work, records)
-
-
-def _kept(shape: Shape, output: Tensor, series: Sequence[Tensor]) -> list[int]:
-    """Where the values of each kept state lie."""
-    found = dict(zip(shape.series, series, strict=True))
-    return [found.get(number, output).data_ptr() for number in shape.kept]
 
 
 @dataclass(frozen=True)
@@ -205,12 +202,13 @@ def run_backward(
         # What the steps do not write comes from products that follow them.
         d_x = call.empty(x, *x.shape) if back.input is not None or back.inputs else torch.zeros_like(x)
     totals = [torch.empty_like(parameters[number]) for number in shape.totals]
-    pointers = [x.data_ptr(), *_pointers(parameters), *_pointers(call.masks), d_output.data_ptr()]
-    pointers += [0 if value is None else value.data_ptr() for value in d_final]
-    pointers += _pointers(d_state)
-    kept = _kept(shape, made.output, made.series)
-    for number, series in zip(shape.kept, kept, strict=True):
-        pointers += (state[number].data_ptr(), series)
+    if call.lengths is not None and shape.takes_d_output:
+        # Behind the end of a row the caller may give anything.
+        alive = torch.arange(steps)[:, None] < call.lengths
+        d_output = torch.where(alive.unsqueeze(-1), d_output, torch.zeros_like(d_output))
+    pointers = [x.data_ptr(), *_pointers(parameters), *_pointers(call.masks), made.output.data_ptr()]
+    pointers += [d_output.data_ptr(), *(0 if value is None else value.data_ptr() for value in d_final)]
+    pointers += [*_pointers(d_state), *_pointers(state), *_pointers(made.series)]
     pointers += [0 if value is None else value.data_ptr() for value in (made.work, extra, d_x)]
     pointers += _pointers(totals)
     matrices = parameters[: len(shape.layout.matrices)]
@@ -220,14 +218,11 @@ def run_backward(
     for number, total in zip(shape.totals, totals, strict=True):
         gradients[number] = total
     buffers: dict[Buffer, Tensor | None] = {"x": x, "work": made.work, "extra": extra}
-    series = dict(zip(shape.series, made.series, strict=True))
-    for number in shape.kept:
-        buffers[number] = series.get(number, made.output)
+    buffers |= {"output": made.output, "d_output": d_output, **dict(zip(shape.series, made.series, strict=True))}
     target = d_x if wants_input else None
     begun = back.input is not None
     if shape.dense and steps * batch * (shape.work + shape.extra) <= SMALL:
-        for number in shape.kept:
-            buffers["first", number] = state[number]
+        buffers |= {("first", number): value for number, value in enumerate(state)}
         small = shape.small(steps, batch, tuple(wanted), wants_input, x.shape[-1])
         small.run(shape.compiled.products, buffers, parameters, target, gradients)
     else:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from cellula.backends.c.compiler import load_library
+from cellula.backends.c.library import load_library
 from cellula.backends.c.render import Source, render
 from cellula.backends.c.spelling import NATIVE
 from cellula.graph.graph import Graph

@@ -14,7 +14,8 @@ from cellula.plan.kernel import BackwardKernel, Column, Kernel, LateProduct, Sou
 
 __all__ = ["Buffer", "Factors", "InputGroup", "Products", "SmallProducts", "WeightGroup", "lay_out"]
 
-# `"x"`, `"work"`, `"extra"`, the number of a kept state, or `("first", number)`: a state before the first step.
+# `"x"`, `"output"`, `"d_output"`, `"work"`, `"extra"`, the number of a kept state, or `("first", number)`: a state
+# before the first step.
 Buffer = str | int | tuple[str, int]
 
 
@@ -23,30 +24,32 @@ class Place:
     """A factor as columns of a matrix [steps * batch, units].
 
     Args:
-        buffer: `"x"`, `"work"`, `"extra"` or the number of a state.
+        buffer: which matrix it is part of.
         start, end: its columns.
-        before: a state before each step: the rows are one step late, and the first ones stand elsewhere.
+        first: of a state before each step the numbers of the states that hold it in the first steps; so many steps late
+            are the rows.
     """
 
     buffer: str | int
     start: int
     end: int
-    before: bool = False
+    first: tuple[int, ...] = ()
 
     @property
-    def key(self) -> tuple[str | int, bool]:
-        """Which matrix it is part of."""
-        return self.buffer, self.before
+    def key(self) -> tuple[str | int, tuple[int, ...]]:
+        """Which matrix it is part of, and how late."""
+        return self.buffer, self.first
 
 
 @dataclass(frozen=True)
 class WeightGroup:
-    """Matrices whose gradients are one product, side by side: of each its number and columns."""
+    """Matrices whose gradients are one product, or the negative of it, side by side: of each its number and columns."""
 
     left: Place
     right: Place
     parts: tuple[tuple[int, int, int], ...]
     blocks: int
+    negative: bool
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class InputGroup:
     counts: tuple[int, ...]
     turned: bool
     blocks: int
+    negative: bool
 
 
 @dataclass(frozen=True)
@@ -95,13 +99,22 @@ class _Places:
         column = factor.column
         if factor.kind == "x":
             return Place("x", 0, self.units("input"))
+        if factor.kind in ("output", "d_output"):
+            return Place(factor.kind, 0, self.units(self.kernel.output.size))
         if column is None:
             number = self.slots.index(factor.slot)
-            size = self.kernel.plan.graph.states[number].size
-            return Place(number, 0, self.units(size), factor.kind == "before")
+            state = self.kernel.plan.graph.states[number]
+            # The states of one value stand side by side, the youngest first.
+            youngest = number - state.lag + 1
+            first = tuple(range(number, youngest - 1, -1)) if factor.kind == "before" else ()
+            return Place(self.series(state.name, youngest), 0, self.units(state.size), first)
         columns: Sequence[Column] = self.kernel.saved if column.buffer == "work" else self.back.extra
         start = sum(self.units(one.size) for one in columns[: columns.index(column)])
         return Place(column.buffer, start, start + self.units(column.size))
+
+    def series(self, name: str, number: int) -> str | int:
+        """Where the values of a state after every step lie."""
+        return "x" if name == "x" else "output" if name == self.kernel.output_slot else number
 
 
 def _join_weight(groups: list[WeightGroup], product: WeightProduct, places: _Places) -> list[WeightGroup]:
@@ -109,12 +122,13 @@ def _join_weight(groups: list[WeightGroup], product: WeightProduct, places: _Pla
     number, blocks = places.parameters.index(product.parameter.name), product.parameter.blocks
     for place, group in enumerate(groups):
         fits = group.left == left and group.right.key == right.key and group.right.end == right.start
+        fits = fits and group.negative == product.negative
         if fits and group.blocks == blocks == 1 and right.buffer in ("work", "extra"):
             begin = group.parts[-1][2]
             joined = Place(right.buffer, group.right.start, right.end)
             parts = (*group.parts, (number, begin, begin + right.end - right.start))
-            return [*groups[:place], WeightGroup(left, joined, parts, 1), *groups[place + 1 :]]
-    return [*groups, WeightGroup(left, right, ((number, 0, right.end - right.start),), blocks)]
+            return [*groups[:place], WeightGroup(left, joined, parts, 1, group.negative), *groups[place + 1 :]]
+    return [*groups, WeightGroup(left, right, ((number, 0, right.end - right.start),), blocks, product.negative)]
 
 
 def _join_input(groups: list[InputGroup], late: LateProduct, places: _Places) -> list[InputGroup]:
@@ -123,11 +137,16 @@ def _join_input(groups: list[InputGroup], late: LateProduct, places: _Places) ->
     count = place.end - place.start
     if groups:
         last = groups[-1]
-        fits = last.place.key == place.key and last.place.end == place.start and last.turned == turned
+        fits = last.place.key == place.key and last.place.end == place.start
+        fits = fits and (last.turned, last.negative) == (turned, late.negative)
         if fits and last.blocks == blocks == 1:
-            joined = Place(place.buffer, last.place.start, place.end)
-            return [*groups[:-1], InputGroup(joined, (*last.numbers, number), (*last.counts, count), turned, 1)]
-    return [*groups, InputGroup(place, (number,), (count,), turned, blocks)]
+            joined, numbers, counts = (
+                Place(place.buffer, last.place.start, place.end),
+                (*last.numbers, number),
+                last.counts,
+            )
+            return [*groups[:-1], InputGroup(joined, numbers, (*counts, count), turned, 1, late.negative)]
+    return [*groups, InputGroup(place, (number,), (count,), turned, blocks, late.negative)]
 
 
 class Factors:
@@ -135,7 +154,7 @@ class Factors:
 
     Args:
         batch: rows of a step.
-        buffers: `"x"`, `"work"`, `"extra"` and the numbers of kept states -> their values of all steps.
+        buffers: where factors lie -> their values of all steps.
         state: the values before the first step.
     """
 
@@ -156,17 +175,21 @@ class Factors:
 
     def pairs(self, left: Place, right: Place) -> list[tuple[Tensor, Tensor]]:
         """Both factors, cut where one of them stands in two places."""
-        if not (left.before or right.before):
+        late = max(len(left.first), len(right.first))
+        if not late:
             return [(self.values(left), self.values(right))]
-        one, other = self._cut(left), self._cut(right)
-        return [pair for pair in zip(one, other, strict=True) if len(pair[0])]
+        pieces = zip(self._cut(left, late), self._cut(right, late), strict=True)
+        return [pair for pair in pieces if len(pair[0])]
 
-    def _cut(self, place: Place) -> tuple[Tensor, Tensor]:
-        if place.before:
-            value = self.flat(place.buffer)
-            return self.state[int(place.buffer)], value[: len(value) - self.batch]
+    def _cut(self, place: Place, late: int) -> list[Tensor]:
+        """The rows of each of the first steps, and all others."""
         value = self.values(place)
-        return value[: self.batch], value[self.batch :]
+        heads = [value[step * self.batch : (step + 1) * self.batch] for step in range(late)]
+        if place.first:
+            # A call may have fewer steps.
+            heads = [self.state[number][: len(head)] for number, head in zip(place.first, heads, strict=True)]
+        rows = late * self.batch
+        return [*heads, value[: max(len(value) - rows, 0)] if place.first else value[rows:]]
 
     def large(
         self, products: Products, parameters: Sequence[Tensor], wanted: Sequence[bool], d_x: Tensor | None, begun: bool,
@@ -193,6 +216,7 @@ class Factors:
         for left, right in self.pairs(group.left, group.right):
             total = _product(left, right, group.blocks, total)
         assert total is not None
+        total = total.neg_() if group.negative else total
         for number, start, end in group.parts:
             value, before = total if len(group.parts) == 1 else total[:, start:end], gradients[number]
             # A parameter that is used twice has two gradients.
@@ -208,15 +232,18 @@ class Factors:
                 matrix = found[0].mT if group.turned else found[0]
                 parts = value.unflatten(-1, matrix.shape[:2]).transpose(0, 1)
                 whole = torch.bmm(parts, matrix).transpose(0, 1).flatten(1)
+                whole = whole.neg_() if group.negative else whole
                 d_x.copy_(whole + d_x if begun else whole)
                 begun = True
                 continue
             matrix = found[0] if len(found) == 1 else torch.cat(found, 1 if group.turned else 0)
             matrix = matrix.T if group.turned else matrix
             if begun:
-                d_x.addmm_(value, matrix)
+                d_x.addmm_(value, matrix, alpha=-1 if group.negative else 1)
             else:
                 torch.mm(value, matrix, out=d_x)
+                if group.negative:
+                    d_x.neg_()
             begun = True
 
 
@@ -246,27 +273,29 @@ class SmallProducts:
         self.jobs: list[int] = []
         parts = [(group, part) for group in products.weights for part in group.parts if wanted[part[0]]]
         for group, (number, start, end) in parts:
-            begin = group.right.start
-            self._weight(number, group.left, Place(group.right.buffer, begin + start, begin + end, group.right.before))
+            right, begin = group.right, group.right.start
+            self._weight(
+                number, group.left, Place(right.buffer, begin + start, begin + end, right.first), group.negative
+            )
         for group in products.inputs if wants_input else ():
             start = group.place.start
             for number, count in zip(group.numbers, group.counts, strict=True):
-                self._input(number, Place(group.place.buffer, start, start + count), group.turned, begun)
+                self._input(number, Place(group.place.buffer, start, start + count), group, begun)
                 start, begun = start + count, True
         self.array = array("q", self.jobs)
 
-    def _weight(self, number: int, left: Place, right: Place) -> None:
+    def _weight(self, number: int, left: Place, right: Place, negative: bool) -> None:
         add = number in self.results
         result = self.results.setdefault(number, len(self.results))
-        cut = left.before or right.before
-        for one, other in zip(self._pieces(left, cut), self._pieces(right, cut), strict=True):
+        late = max(len(left.first), len(right.first))
+        for one, other in zip(self._pieces(left, late), self._pieces(right, late), strict=True):
             if one[3]:
                 sizes = (one[3], left.end - left.start, right.end - right.start)
-                self.jobs += (0, *one[:3], *other[:3], *sizes, result, add, 0)
+                self.jobs += (0, *one[:3], *other[:3], *sizes, result, add, negative)
                 add = True
 
-    def _input(self, number: int, place: Place, turned: bool, begun: bool) -> None:
-        buffer, start, step, rows = self._pieces(place, False)[0]
+    def _input(self, number: int, place: Place, group: InputGroup, begun: bool) -> None:
+        buffer, start, step, rows = self._pieces(place, 0)[0]
         columns = self.widths["x"]
         self.jobs += (
             1,
@@ -274,27 +303,29 @@ class SmallProducts:
             start,
             step,
             len(self.matrices),
-            0,
+            group.negative,
             0,
             rows,
             place.end - place.start,
             columns,
             -1,
             begun,
-            turned,
+            group.turned,
         )
         self.matrices.append(number)
 
-    def _pieces(self, place: Place, cut: bool) -> list[tuple[int, int, int, int]]:
-        """(buffer, number of its first value, step from row to row, rows) of a factor; in two if it is cut."""
+    def _pieces(self, place: Place, late: int) -> list[tuple[int, int, int, int]]:
+        """(buffer, number of its first value, step from row to row, rows) of a factor; cut as in `Factors.pairs`."""
         buffer, width = self.buffers[place.buffer], self.widths[place.buffer]
-        rest = self.rows - self.batch
-        if place.before:
-            first = self.buffers["first", int(str(place.buffer))]
-            return [(first, 0, width, self.batch), (buffer, 0, width, rest)]
-        if cut:
-            return [(buffer, place.start, width, self.batch), (buffer, place.start + self.batch * width, width, rest)]
-        return [(buffer, place.start, width, self.rows)]
+        batch, rest = self.batch, self.rows - late * self.batch
+        counts = [batch if (step + 1) * batch <= self.rows else 0 for step in range(late)]
+        if place.first:
+            heads = [
+                (self.buffers["first", number], 0, width, n) for number, n in zip(place.first, counts, strict=True)
+            ]
+            return [*heads, (buffer, 0, width, max(rest, 0))]
+        heads = [(buffer, place.start + step * batch * width, width, n) for step, n in enumerate(counts)]
+        return [*heads, (buffer, place.start + late * batch * width, width, max(rest, 0))]
 
     def run(
         self, function: Callable[..., None], buffers: Mapping[Buffer, Tensor | None], parameters: Sequence[Tensor],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch.autograd import forward_ad
 from cellula.backends.c.launch.calls import Call, Made, Shape, run_backward, run_forward
 from cellula.backends.c.launch.kernels import compiled
 from cellula.backends.c.launch.registry import register
+from cellula.backends.c.launch.stretches import run_stretches
 from cellula.backends.reference import ReferenceProgram, Result, draw_masks, evaluate
 from cellula.errors import UsageError
 from cellula.graph.node import Constant, Node, Parameter, Setting, walk
@@ -23,7 +25,7 @@ from cellula.plan.plan import Plan
 
 __all__ = ["CProgram", "Inputs"]
 
-RESETS = "states are reset within the sequence"
+RESETS = "states are reset within the sequence, in a compiled graph"
 DTYPES = (torch.float32, torch.float64)
 
 
@@ -180,13 +182,14 @@ class CProgram:
             CompilerError: there is no compiler, or it failed.
         """
         options: dict[str, Any] = {"alive": alive, "training": training, "record": record, "every": every}
+        options |= {"reset": reset, "initial": initial}
         x, state, parameters = in_single_precision(x, state, parameters)
         if is_compiling():
             reason = RESETS if reset is not None else why_not_traced(self, x, record)
             if reason is None:
                 return run_traced(self, x, state, parameters, settings, sizes, alive, training)
         else:
-            reason = RESETS if reset is not None else self.why_not(x, state, parameters, settings, record)
+            reason = self.why_not(x, state, parameters, settings, record)
         if reason is not None:
             raise UsageError(f"backend='c' cannot run this: {reason}; use backend='auto' or 'reference'")
         return self.run(x, state, parameters, settings, sizes, **options)
@@ -194,14 +197,25 @@ class CProgram:
     def run(
         self, x: Tensor, state: Mapping[str, Tensor], parameters: Mapping[str, Tensor],
         settings: Mapping[str, float | Tensor], sizes: Mapping[str, int], *, alive: Tensor | None = None,
-        training: bool = False, record: Sequence[str] = (), every: int = 0,
+        training: bool = False, record: Sequence[str] = (), every: int = 0, reset: Tensor | None = None,
+        initial: Mapping[str, Tensor] | None = None, masks: Sequence[Tensor] | None = None,
     ) -> Result:  # fmt: skip
         """Run a call of which `why_not` found nothing."""
-        drawing = training and bool(self.plan.masks)
-        masks = draw_masks(self.plan, x, settings, sizes) if drawing else {}
+        if masks is None:
+            drawing = training and bool(self.plan.masks)
+            masks = tuple(draw_masks(self.plan, x, settings, sizes).values()) if drawing else ()
+        if reset is not None and initial is not None:
+            run = partial(
+                self.run, parameters=parameters, settings=settings, sizes=sizes, training=training, record=record,
+                every=every,
+            )  # fmt: skip
+            kinds = [mask.leaf.draw.per == "step" for mask in self.plan.masks]
+            return run_stretches(run, x, state, initial, reset, alive, list(zip(masks, kinds, strict=False)))
+        # A name twice is one value.
+        record = tuple(dict.fromkeys(record))
         lengths = None if alive is None else alive.sum(0).view(-1)
         numbers = {name: float(value) for name, value in settings.items()} if settings else {}
-        inputs = Inputs(self, sizes, numbers, lengths, tuple(masks.values()), tuple(record), every)
+        inputs = Inputs(self, sizes, numbers, lengths, tuple(masks), record, every)
         values = (x, *(state[slot] for slot in self.slots), *(parameters[name] for name in self.parameters))
         if torch.is_grad_enabled() and any(value.requires_grad for value in values):
             output, *final = _Run.apply(inputs, *values)

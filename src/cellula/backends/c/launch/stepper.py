@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,16 +14,18 @@ from torch.autograd import forward_ad
 from cellula.backends.c.launch.calls import Shape
 from cellula.backends.c.launch.program import DTYPES, CProgram
 
-__all__ = ["Stepper", "can_step"]
+__all__ = ["Stepper", "can_step", "is_plain"]
 
 
 def can_step(x: Tensor) -> bool:
     """Whether a step needs nothing but the kernel: no gradients, no transforms, no casts."""
+    return not torch.is_grad_enabled() and x.dtype in DTYPES and len(x) > 0 and is_plain(x)
+
+
+def is_plain(x: Tensor) -> bool:
+    """Whether a kernel can read a tensor as it is, and nobody is looking on."""
     return (
-        not torch.is_grad_enabled()
-        and x.dtype in DTYPES
-        and x.device.type == "cpu"
-        and x.shape[0] > 0
+        x.is_cpu
         and x.is_contiguous()
         and peek_interpreter_stack() is None
         and forward_ad._current_level < 0
@@ -30,6 +33,9 @@ def can_step(x: Tensor) -> bool:
         and torch._C._get_tracing_state() is None
         and not torch.compiler.is_compiling()
     )
+
+
+_pointer: Callable[[Any], int] = Tensor.data_ptr
 
 
 class Stepper:
@@ -50,9 +56,12 @@ class Stepper:
         self.program, self.sizes, self.settings, self.attributes = program, sizes, dict(settings), attributes
         self.shape: Shape | None = None
         self.function: Callable[..., int] = lambda *_: 1
+        self.output, self.dtype = 0, torch.float32
         self.seen: list[int] = []
-        self.pointers: list[int] = []
-        self.prefix, self.numbers = array("q"), array("d")
+        self.pointers: tuple[int, ...] = ()
+        self.prefix, self.settings_array = array("q"), array("d")
+        # What a kernel is told for a batch, as long as the parameters lie where they lay.
+        self.numbers: dict[int, array[int]] = {}
 
     def __call__(
         self, x: Tensor, start: Sequence[int], final: Sequence[int], own: Mapping[str, Tensor | None]
@@ -64,19 +73,31 @@ class Stepper:
             start, final: where the states before and after the step lie, in the order of the formula.
             own: the parameters by the names that the layer gives them.
         """
-        seen = [0 if value is None else value.data_ptr() for value in own.values()]
-        if seen != self.seen and not self._look(x.dtype, own, seen):
+        values = own.values()
+        try:
+            seen = list(map(_pointer, values))
+        except TypeError:
+            # A parameter that was taken out is None.
             return None
-        shape, batch = self.shape, x.shape[0]
-        assert shape is not None
-        output = x.new_empty((batch, shape.output))
-        numbers = array("q", self.prefix)
-        numbers[5] = batch
-        pointers = array("Q", (x.data_ptr(), *self.pointers, output.data_ptr(), *start, *final, 0))
-        settings = self.numbers
+        if (seen != self.seen or x.dtype != self.dtype) and not self._look(x.dtype, own, seen):
+            return None
+        batch = len(x)
+        output = x.new_empty((batch, self.output))
+        numbers = self.numbers.get(batch) or self.numbers_for(batch)
+        pointers = array("Q", (_pointer(x), *self.pointers, _pointer(output), *start, *final, 0))
+        settings = self.settings_array
         if self.function(numbers.buffer_info()[0], pointers.buffer_info()[0], settings.buffer_info()[0]):
             raise MemoryError("there is not enough memory for the kernel's scratch space; use a smaller batch")
         return output
+
+    def numbers_for(self, batch: int) -> array[int]:
+        """The sizes and strides with this many rows."""
+        found = array("q", self.prefix)
+        found[5] = batch
+        if len(self.numbers) > 64:
+            self.numbers = {}
+        self.numbers[batch] = found
+        return found
 
     def _look(self, dtype: torch.dtype, own: Mapping[str, Tensor | None], seen: list[int]) -> bool:
         """Note where the parameters lie; false where a kernel cannot read them as they are."""
@@ -88,13 +109,14 @@ class Stepper:
             return False
         if not all(value.is_contiguous() for value in vectors if value is not None):
             return False
-        self.shape, self.function, self.seen = shape, shape.compiled.forward, seen
-        self.pointers = [value.data_ptr() for value in values if value is not None]
+        self.shape, self.function, self.output = shape, shape.compiled.forward, shape.output
+        self.pointers = tuple(value.data_ptr() for value in values if value is not None)
         strides: list[int] = []
         for value in values[: len(shape.layout.matrices)]:
             assert value is not None
             stride = value.stride()
             strides += (*stride, 0) if len(stride) == 2 else (*stride[1:], stride[0])
         self.prefix = array("q", [0, 0, 0, 1, 1, 0, 0, 0, *shape.units, *strides])
-        self.numbers = array("d", [self.settings[name] for name in shape.layout.settings] or [0.0])
+        self.settings_array = array("d", [self.settings[name] for name in shape.layout.settings] or [0.0])
+        self.numbers, self.seen, self.dtype = {}, seen, dtype
         return True

@@ -1,0 +1,69 @@
+"""C SOURCE -> A FILE: the compiler is run, and ended where it does not end by itself."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from cellula.backends.c.cache import BUILD_PREFIX, SUFFIX, entry_name
+from cellula.backends.c.compiler import Compiler, CompilerError, flags
+from cellula.backends.c.process import start, stop
+
+__all__ = ["COMPILE_TIMEOUT", "build"]
+
+# In seconds.
+COMPILE_TIMEOUT = 120.0
+# How much of a compiler's message is shown.
+LAST_LINES = 20
+
+
+def build(source: str, key: str, compiler: Compiler, folder: Path) -> Path:
+    """Compile into a folder, where the library appears whole or not at all; a source that fails is kept there."""
+    work = Path(tempfile.mkdtemp(prefix=BUILD_PREFIX, dir=folder))
+    try:
+        text, made = work / "kernel.c", work / f"kernel{SUFFIX}"
+        text.write_text(source, encoding="utf-8")
+        command = (*compiler.command, str(text), "-o", str(made), *flags(compiler))
+        said = _compile(command)
+        if said is None and made.is_file():
+            with made.open("rb+") as file:
+                os.fsync(file.fileno())
+            path = folder / entry_name(key, made)
+            os.replace(made, path)
+            return path
+        said = said or "it made no library"
+        if os.strerror(errno.ENOSPC) in said:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+        kept = folder / f"{key}.c"
+        os.replace(text, kept)
+        shown = f"{shlex.join(command)}\n{said}".replace(str(text), str(kept)).replace(str(made), made.name)
+        raise CompilerError(f"the C compiler failed; the source is kept in {kept}\n{shown}")
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _compile(command: Sequence[str]) -> str | None:
+    """Run the compiler; what it said last, if it failed. Neither it nor what it started outlives the call."""
+    try:
+        # A group of its own, since a compiler starts others, which have to end with it.
+        child = start(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    except OSError as error:
+        return f"it cannot be started: {error}"
+    try:
+        said, _ = child.communicate(timeout=COMPILE_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        return f"it took longer than {COMPILE_TIMEOUT:g} seconds and was stopped"
+    finally:
+        if child.returncode is None:
+            stop(child)
+    return (
+        "\n".join([*said.splitlines()[-LAST_LINES:], f"(exit code {child.returncode})"]) if child.returncode else None
+    )
