@@ -11,12 +11,13 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from memory_tasks.plan import CELLS, TASKS
-from memory_tasks.table import number, summarise
+from memory_tasks.table import summarise
 from memory_tasks.task import Task
 
-__all__ = ["draw_picture"]
+__all__ = ["draw_picture", "make_figure"]
 
 # Told apart by people who do not see all colours too (Okabe & Ito).
 COLOURS = ("#555555", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -29,6 +30,11 @@ AXES = {
 
 def draw_picture(record: Mapping[str, Any]) -> bytes:
     """The picture as SVG, the same for the same results."""
+    return _as_svg(make_figure(record))
+
+
+def make_figure(record: Mapping[str, Any]) -> Figure:
+    """A panel a task."""
     trained = {row["cell"] for row in record["rows"] if row["phase"] == "seed"}
     shown = [
         (cell, colour)
@@ -36,7 +42,7 @@ def draw_picture(record: Mapping[str, Any]) -> bytes:
         for cell in cells
         if cell in trained
     ]
-    figure = Figure(figsize=(10, 1.3 + 0.27 * len(shown)), layout="constrained")
+    figure = Figure(figsize=(10, 1.4 + 0.27 * len(shown)), layout="constrained")
     panels = figure.subplots(1, len(TASKS), sharey=True)
     for axes, task in zip(panels, TASKS.values(), strict=True):
         _draw_panel(axes, task, shown, record)
@@ -44,7 +50,14 @@ def draw_picture(record: Mapping[str, Any]) -> bytes:
     for label, (_, colour) in zip(panels[0].get_yticklabels(), shown, strict=True):
         label.set_color(colour)
     panels[0].set_ylim(len(shown) - 0.4, -0.6)
-    return _as_svg(figure)
+    lines = {"best without memory": ":", "solved": "--"}
+    keys = [
+        Line2D([], [], color="#888888", linestyle=style, linewidth=1, label=words) for words, style in lines.items()
+    ]
+    keys.append(Line2D([], [], color="#333333", marker="o", linestyle="", markersize=4.5, label="a seed"))
+    keys.append(Line2D([], [], color="#333333", marker="|", linestyle="", markersize=9, label="their median"))
+    figure.legend(handles=keys, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    return figure
 
 
 def _draw_panel(axes: Axes, task: Task, shown: list[tuple[str, str]], record: Mapping[str, Any]) -> None:
@@ -58,16 +71,12 @@ def _draw_panel(axes: Axes, task: Task, shown: list[tuple[str, str]], record: Ma
         places = [row + 0.16 * (place - (len(found.scores) - 1) / 2) for place in range(len(found.scores))]
         axes.plot(found.scores, places, "o", color=colour, markersize=4.5, alpha=0.75, markeredgewidth=0)
         axes.plot([median(found.scores)] * 2, [row - 0.38, row + 0.38], "-", color=colour, linewidth=1.6)
-    for value, words, style in ((task.without_memory, "without memory", ":"), (task.solved, "solved", "--")):
-        axes.axvline(value, color="#999999", linestyle=style, linewidth=1, zorder=0)
-        axes.annotate(
-            f"{words} {number(value)}", (value, 1), xycoords=("data", "axes fraction"), rotation=35, fontsize=7,
-            xytext=(0, 2), textcoords="offset points", color="#555555",
-        )  # fmt: skip
+    for value, style in ((task.without_memory, ":"), (task.solved, "--")):
+        axes.axvline(value, color="#888888", linestyle=style, linewidth=1, zorder=0)
     if falling:
         axes.invert_xaxis()
     axes.set_xlabel(label, fontsize=8.5)
-    axes.set_title(task.title, fontsize=9.5, pad=44)
+    axes.set_title(task.title.replace("a^n b^n c^n", "$a^n b^n c^n$"), fontsize=9.5)
     axes.tick_params(labelsize=8)
     axes.grid(axis="y", color="#eeeeee", linewidth=0.8)
     axes.set_axisbelow(True)

@@ -50,16 +50,24 @@ def changed_since(record: Mapping[str, Any]) -> list[str]:
     return [cell for cell, formula in last.items() if formula != fingerprint(cell)]
 
 
-def number(value: float) -> str:
-    """Two digits that count, or a whole number."""
-    return f"{value:.0f}" if value == round(value) and abs(value) >= 1 else f"{value:.2g}"
+# Task -> how its score is written.
+FORMATS = {"adding": "{:.2g}", "copy_memory": "{:.1%}", "counting": "{:.0f}"}
 
 
-def _scores(found: Summary | None) -> str:
+def number(task: Task, value: float) -> str:
+    """A score in words."""
+    return FORMATS[task.name].format(value)
+
+
+def _scores(rows: Sequence[Row], cell: str, task: Task) -> str:
+    """Median, lowest and highest seed, how many solved it and after how many steps."""
+    found = summarise(rows, cell, task)
     if found is None:
         return "-"
-    low, high = min(found.scores), max(found.scores)
-    return f"{number(median(found.scores))} ({number(low)} to {number(high)}), {found.solved}/{len(found.scores)}"
+    middle, low, high = (number(task, one(found.scores)) for one in (median, min, max))
+    at = f" at {found.solved_at:.0f}" if found.solved and found.solved_at else ""
+    spread = middle if low == high else f"{middle} ({low} to {high})"
+    return f"{spread}, {found.solved}/{len(found.scores)}{at}"
 
 
 def _families(record: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
@@ -83,10 +91,10 @@ def main_table(record: Mapping[str, Any]) -> str:
             if price
             else ["-"] * 3
         )
-        scores = [_scores(summarise(record["rows"], cell, task)) for task in TASKS.values()]
+        scores = [_scores(record["rows"], cell, task) for task in TASKS.values()]
         lines.append([f"[`{cell}`](cells.md#{cell})", *scores, *costs])
-    head = ["cell", "adding: error", "copy memory: share right", "a^n b^n c^n: right up to n"]
-    return _table([*head, "learned", "thousand operations", "ms"], lines)
+    head = ["cell", "adding: squared error", "copy memory: symbols right", "a^n b^n c^n: right up to n"]
+    return _table([*head, "learned", "operations, thousands", "ms"], lines)
 
 
 def detail_table(record: Mapping[str, Any]) -> str:
@@ -105,7 +113,14 @@ def detail_table(record: Mapping[str, Any]) -> str:
 def write_report(record: Mapping[str, Any]) -> str:
     """All tables, with what was measured where."""
     tasks = [
-        [task.title, task.unit, number(task.without_memory), number(task.solved), f"{task.steps}", task.source]
+        [
+            task.title,
+            task.unit,
+            number(task, task.without_memory),
+            number(task, task.solved),
+            f"{task.steps}",
+            task.source,
+        ]
         for task in TASKS.values()
     ]
     head = ["task", "score", "without memory", "solved from", "steps at most", "source"]
