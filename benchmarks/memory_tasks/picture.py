@@ -50,7 +50,7 @@ def make_figure(record: Mapping[str, Any]) -> Figure:
     for label, (_, colour) in zip(panels[0].get_yticklabels(), shown, strict=True):
         label.set_color(colour)
     panels[0].set_ylim(len(shown) - 0.4, -0.6)
-    lines = {"best without memory": ":", "solved": "--"}
+    lines: dict[str, Any] = {"best without memory": ":", "solved": "--"}
     keys = [
         Line2D([], [], color="#888888", linestyle=style, linewidth=1, label=words) for words, style in lines.items()
     ]
