@@ -21,10 +21,10 @@ needs_compiler = pytest.mark.skipif(
 )
 # Scratch memory starts as NaN, so that no result can rest on what happened to lie there.
 POISON = "-DCELLULA_POISON"
-# The text of a kernel is the same, and the compiler is four times as fast.
+# The text of a kernel is the same, and the compiler is eight times as fast.
 QUICK = f"-O0 {POISON}"
 # CELLULA_CFLAGS=-O3 in the environment has the last word in all tests.
-GIVEN = os.environ.get("CELLULA_CFLAGS", "")
+GIVEN = os.environ.get("CELLULA_TESTS_CFLAGS", "")
 
 
 class Case:
@@ -83,9 +83,9 @@ class Case:
         states = {f"final {slot}": value for slot, value in result.state.items()}
         return {"output": result.output, **states, **result.recorded}
 
-    def everything(self, program, ends="", training=False):
+    def everything(self, program, ends="", training=False, record=()):
         """Values, and the gradient of a weighted sum of those whose name starts with `ends`, for every leaf."""
-        values = self.values(program, training=training)
+        values = self.values(program, training=training, record=record)
         found = gradients([v for name, v in values.items() if name.startswith(ends)], [*self.leaves.values()])
         return values | {f"d {name}": value for name, value in zip(self.leaves, found, strict=True)}
 

@@ -13,6 +13,10 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 os.environ.setdefault("MPLBACKEND", "Agg")
 # Most tests are about formulas, and hundreds of them need not be compiled; tests/backends/c names its back end.
 os.environ.setdefault("CELLULA_BACKEND", "reference")
+# The text of a kernel is the same, and the compiler is four times as fast. What is about bits names its flags; those of
+# the environment have the last word in all tests. Workers of a run inherit both.
+os.environ.setdefault("CELLULA_TESTS_CFLAGS", os.environ.get("CELLULA_CFLAGS", ""))
+os.environ["CELLULA_CFLAGS"] = f"-O1 {os.environ['CELLULA_TESTS_CFLAGS']}"
 
 # A shared machine makes time limits per example meaningless.  CI tries the same examples every time.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -20,6 +20,7 @@ ORDER = (
     "cells",
     "nn",
     "inspection",
+    "checks",
     "models",
     "tasks",
     "cli",

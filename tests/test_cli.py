@@ -116,8 +116,8 @@ def test_every_form_can_be_written_to_a_file(run, tmp_path):
 def test_check_passes_a_good_file_and_lists_all_that_is_wrong_with_a_bad_one(run, tmp_path):
     (tmp_path / "my.cell").write_text(GOOD)
     (tmp_path / "bad.cell").write_text(BAD)
-    code, out, _ = run("check", "my.cell")
-    assert code == 0 and "my.cell: ok" in out
+    code, out, _ = run("check", "my.cell", "--quick", "--input", 3, "--hidden", 5)
+    assert code == 0 and "my.cell: ok" in out and "memory      h" in out and "40 learned numbers in 2 tensors" in out
     code, out, err = run("check", "bad.cell")
     assert code == 1 and out == ""
     assert "did you mean `tanh`?" in err and "`q[t]` is not computed anywhere" in err and "Traceback" not in err
@@ -128,9 +128,48 @@ def test_check_passes_a_good_file_and_lists_all_that_is_wrong_with_a_bad_one(run
     ]
 
 
+def test_check_puts_a_cell_through_the_suite(run, tmp_path, monkeypatch):
+    # The compiler is four times as fast.
+    monkeypatch.setenv("CELLULA_CFLAGS", f"-O0 {os.environ.get('CELLULA_CFLAGS', '')}")
+    (tmp_path / "my.cell").write_text(GOOD)
+    code, out, _ = run("check", "my.cell")
+    assert code == 0 and "my: passed" in out and "finite differences" in out and "no hints" in out
+    code, out, _ = run("check", "my.cell", "--set", "leak=0", "--json")
+    found = json.loads(out)
+    # Nothing but the leak leads from the matrices to the output.
+    assert code == 0 and {(hint["kind"], hint["where"]) for hint in found["hints"]} >= {("no-gradient", "W")}
+    assert found["ok"] and found["parameter_count"] == 8 * 64 + 64 * 64 and found["gradient_over_lags"]["verdict"]
+
+
+def test_check_fails_what_gives_no_numbers(run, tmp_path):
+    (tmp_path / "nan.cell").write_text("h[t] = log(x[t] @ W)\n")
+    code, out, err = run("check", "nan.cell")
+    assert code == 1 and "nan.cell: FAILED" in out and "output is NaN" in out and err == ""
+    assert run("check", "nan.cell", "--quick")[0] == 0
+    found = json.loads(run("check", "nan.cell", "--json")[1])
+    assert not found["ok"] and [one["check"] for one in found["checks"] if one["status"] == "failed"] == ["finite"]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), [
+    ("empty.cell", b"", "the formula has no equation"),
+    ("bytes.cell", b"h[t] = x[t]\xff\x00", "not UTF-8 text"),
+    ("folder.cell", None, "the file cannot be read"),
+    ("absent.cell", "absent", "No such file"),
+    ("lstn", "absent", "did you mean `lstm`?"),
+])  # fmt: skip
+def test_check_says_what_is_wrong_with_a_file(run, tmp_path, name, content, message):
+    if content is None:
+        (tmp_path / name).mkdir()
+    elif content != "absent":
+        (tmp_path / name).write_bytes(content)
+    code, out, err = run("check", name)
+    assert code == 1 and out == "" and message in err and "Traceback" not in err
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
+        (["check", "lstm", "--set", "leak=1"], 1, "no size or setting 'leak'"),
         (["show", "lstn"], 1, "did you mean `lstm`?"),
         (["show", "none.cell"], 1, "No such file"),
         (["show", "lstm", "--set", "leak"], 1, "--set leak=0.3"),
@@ -138,6 +177,8 @@ def test_check_passes_a_good_file_and_lists_all_that_is_wrong_with_a_bad_one(run
         (["show", "lstm", "--hidden", "0"], 2, "0 is not in the range"),
         (["show", "lstm", "--whole"], 1, "--as c --whole"),
         (["show"], 2, "Missing argument"),
+        ([], 2, "cellula train forecast --cell my.cell"),
+        (["train"], 2, "cellula train forecast"),
         (["show", "lstm", "--steps", "3"], 1, "write --as diagram"),
         (["show", "lstm", "--as", "diagram", "--steps", "0"], 2, "0 is not in the range"),
         (["show", "lstm", "--as", "diagram", "--output", "lstm.pdf"], 1, "write lstm.svg"),
@@ -154,6 +195,23 @@ def test_a_mistake_is_said_without_a_traceback(run, words, code, message):
     found, _, err = run(*words)
     assert found == code
     assert message in err and "Traceback" not in err
+
+
+def test_messages_name_options_of_the_command_line(run, tmp_path):
+    rows = write_series(tmp_path / "load.csv").read_text().splitlines()
+    rows[100] = rows[100].replace(rows[100].split(",")[1], "")
+    (tmp_path / "hole.csv").write_text("\n".join(rows))
+    words = ["train", "forecast", "hole.csv", "--time", "when", "--target", "load", "--cell", "elman", *SMALL]
+    code, _, err = run(*words)
+    assert code == 1 and "say --missing forward or --missing interpolate" in err
+    # What is mended is said in one line, without the line of code that said it.
+    code, out, err = run(*words, "--missing", "forward", "--level", 50, "--fixed-intervals")
+    assert code == 0 and "50 % interval" in out and "80 % interval" not in out
+    assert err == "note: --missing forward: 1 value (0.25 %) of 'load' was filled; with the last value before\n"
+    # A formula's text is left alone.
+    assert "a[t] = level=3" in run("show", "a[t] = level=3")[2]
+    code, _, err = run("train", "forecast", "load.csv", "--target", "load")
+    assert code == 1 and "column 'when' holds times: say --time" in err
 
 
 def test_debug_shows_the_traceback(monkeypatch):

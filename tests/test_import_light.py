@@ -52,5 +52,9 @@ def test_the_probe_sees_what_is_loaded():
     assert "click" in loaded_after("import click")
 
 
+def test_a_quick_check_loads_nothing_heavy():
+    assert loaded_after("import cellula\nassert cellula.check('gru', quick=True).passed") == set()
+
+
 def test_torch_is_loaded_when_it_is_needed():
     assert "torch" in loaded_after("import cellula; cellula.Recurrent")

@@ -20,6 +20,7 @@ from cellula.plan.plan import Plan, make_plan
 from cellula.printers.formula import print_formula
 
 if TYPE_CHECKING:
+    from cellula.checks import check
     from cellula.inspection.lens import lens
     from cellula.nn.hopfield import HopfieldMemory
     from cellula.nn.recurrent import Recurrent
@@ -42,6 +43,7 @@ __all__ = [
     "UsageError",
     "build",
     "cells",
+    "check",
     "compare",
     "compile",
     "diagram",
@@ -58,6 +60,7 @@ __all__ = [
 
 # Where the names that need torch come from.
 _HEAVY = {
+    "check": "cellula.checks",
     "HopfieldMemory": "cellula.nn.hopfield",
     "lens": "cellula.inspection.lens",
     "Recurrent": "cellula.nn.recurrent",

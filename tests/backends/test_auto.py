@@ -95,25 +95,24 @@ def test_transforms_of_torch_are_refused_by_name(transform):
         transform(module, numbers(4, 2, 3))
 
 
-# Options of the module, shape and type of the input, options of the call, and what is said.
+# Options of the module, shape and type of the input, and what is said.
 REFUSED = {
-    "bfloat16": ({"dtype": torch.bfloat16}, (4, 2, 3), {}, "the input is torch.bfloat16, and the kernels compute in"),
-    "float16": ({"dtype": torch.float16}, (4, 2, 3), {}, "the input is torch.float16, and the kernels compute in"),
-    "no rows": ({}, (4, 0, 3), {}, "the batch is empty"),
-    "recording": ({}, (4, 2, 3), {"record": ("i", "c")}, "recorded nodes are wanted together with gradients"),
+    "bfloat16": ({"dtype": torch.bfloat16}, (4, 2, 3), "the input is torch.bfloat16, and the kernels compute in"),
+    "float16": ({"dtype": torch.float16}, (4, 2, 3), "the input is torch.float16, and the kernels compute in"),
+    "no rows": ({}, (4, 0, 3), "the batch is empty"),
 }
 
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_cannot_run_in_c_runs_by_the_reference(what):
-    options, shape, call, why = REFUSED[what]
+    options, shape, why = REFUSED[what]
     dtype = options.get("dtype", DOUBLE)
     auto, reference = pair(**options)
     x = numbers(*shape, dtype=dtype).requires_grad_()
     found = []
     for module in (auto, reference):
-        output, state, *recorded = module(x, **call)
-        ends = [output, *state, *(recorded[0].values() if recorded else ())]
+        output, state = module(x)
+        ends = [output, *state]
         found.append([*ends, *gradients(ends, [x, *module.parameters()])])
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
     assert auto.backend.startswith(f"auto, last call: reference: {why}")
@@ -121,10 +120,10 @@ def test_what_cannot_run_in_c_runs_by_the_reference(what):
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_cannot_run_in_c_is_refused_by_name(what):
-    options, shape, call, why = REFUSED[what]
+    options, shape, why = REFUSED[what]
     module, _ = pair(backend="c", **options)
     with pytest.raises(UsageError, match=f"backend='c' cannot run this: {why}"):
-        module(numbers(*shape, dtype=options.get("dtype", DOUBLE)), **call)
+        module(numbers(*shape, dtype=options.get("dtype", DOUBLE)))
 
 
 def test_tensors_of_two_types_are_refused_by_name():
@@ -153,12 +152,13 @@ def test_a_setting_that_is_a_tensor_is_refused_by_name():
         module(numbers(4, 2, 3))
 
 
-def test_recorded_nodes_without_gradients_run_in_c():
+@pytest.mark.parametrize("learning", [False, True])
+def test_recorded_nodes_run_in_c(learning):
     auto, reference = pair()
     x = numbers(4, 2, 3)
     # A name twice, an output and a state among them.
     names = ("i", "c", "h", "i")
-    with torch.no_grad():
+    with torch.set_grad_enabled(learning):
         ours, theirs = (module(x, lengths=[4, 2], record=names) for module in (auto, reference))
     assert list(ours[2]) == list(theirs[2]) == ["i", "c", "h"]
     assert_close(ours[2], theirs[2])
@@ -197,7 +197,9 @@ def test_the_environment_chooses_where_no_argument_does(monkeypatch):
         assert Recurrent("lstm", 3, 4).backend == expected
         assert Recurrent("lstm", 3, 4, backend="c").backend == "c"
     monkeypatch.setenv("CELLULA_BACKEND", "cuda")
-    message = "CELLULA_BACKEND is 'cuda': there is no such back end; write one of 'auto', 'c', 'reference'"
+    message = (
+        "CELLULA_BACKEND is 'cuda': there is no such back end; write one of 'auto', 'c', 'c_steps', 'scan', 'reference'"
+    )
     with pytest.raises(UsageError, match=message):
         Recurrent("lstm", 3, 4)
     with pytest.raises(UsageError, match="backend is 'C': there is no such back end"):

@@ -8,11 +8,16 @@ from cellula.backends import BACKENDS
 
 def test_every_back_end_named_is_there():
     for backend in BACKENDS:
-        assert compile(make_plan(load_cell("lstm")), backend).plan.graph is load_cell("lstm")
+        program = compile(make_plan(load_cell("mingru")), backend)
+        assert program.name == backend and program.plan.graph is load_cell("mingru")
 
 
 def test_another_is_refused():
-    with pytest.raises(
-        UsageError, match="backend is 'triton': there is no such back end; write one of 'auto', 'c', 'reference'"
-    ):
+    names = ", ".join(map(repr, BACKENDS))
+    with pytest.raises(UsageError, match=f"backend is 'triton': there is no such back end; write one of {names}"):
         compile(make_plan(load_cell("lstm")), "triton")
+
+
+def test_a_cell_that_is_not_affine_is_refused_by_the_scan():
+    with pytest.raises(UsageError, match=r"cannot run gru: in z\[t\] a matrix product mixes the units of h\[t-1\]"):
+        compile(make_plan(load_cell("gru")), "scan")

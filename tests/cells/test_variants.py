@@ -112,6 +112,13 @@ def test_the_stabiliser_lets_the_slstm_see_what_would_overflow():
     output, state = module(torch.randn(50, ROWS, INPUT))
     assert torch.isfinite(output).all() and all(torch.isfinite(value).all() for value in state)
     assert output.abs().amax() > 0.01
+    # Where hardly anything is let in at the start, there is still something to divide by.
+    with torch.no_grad():
+        module.layers[0].b_i.fill_(-200.0)
+    x = torch.randn(50, ROWS, INPUT, requires_grad=True)
+    output, _ = module(x)
+    output.sum().backward()
+    assert torch.isfinite(output).all() and torch.isfinite(x.grad).all() and output.abs().amax() > 0.01
 
 
 def test_the_variant_without_peepholes_is_the_lstm():

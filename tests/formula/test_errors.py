@@ -191,3 +191,37 @@ def test_an_error_travels_between_processes():
     again = pickle.loads(pickle.dumps(raised.value))
     assert str(again) == str(raised.value) and again.problems == raised.value.problems
     assert isinstance(again, ValueError) and str(again).startswith("my.cell, line 1")
+
+
+@pytest.mark.parametrize(
+    ("text", "help"),
+    [
+        ("h[t] = tanh(x[t] @ W) ^ 2", "write `**` for a power"),
+        ("h[t] += x[t] @ W", "reads `h[t-1]` on the right"),
+        ("c[0] = 1\nh[t] = x[t] @ W", "write `c[t] = ...` only: a state starts from zero"),
+        ("h_t = tanh(x[t] @ W)", "write `h[t] = ...`"),
+        ("h[t] = tanh(concat(x[t], h[t-1]) @ W)", "write `x[t] @ W + h[t-1] @ U`"),
+        ("h[t] = tanh(X[t] @ W)", "did you mean `x`?"),
+        ("h[t] = Tanh(x[t] @ W)", "did you mean `tanh`?"),
+    ],
+)
+def test_habits_of_other_texts_are_answered(text, help):
+    with pytest.raises(FormulaError) as error:
+        build(text)
+    assert any(help in problem.help for problem in error.value.problems)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def cell(x, h):\n    return h", "`def` is not part of the language"),
+        ("h[t] := x[t] @ W", "write `=`"),
+        ("h[t] = 2x[t] @ W", "is an operator missing?"),
+        ("h[t] = tanh(x[t] @ W) h[t-1]", "is an operator missing before this?"),
+        ("h[t] = tanh([x[t], h[t-1]] @ W)", "for a product with both parts write `x[t] @ W + h[t-1] @ U`"),
+    ],
+)
+def test_what_python_would_say_is_said_in_our_words(text, message):
+    with pytest.raises(FormulaError) as error:
+        build(text)
+    assert message in error.value.problems[0].message

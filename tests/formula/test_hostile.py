@@ -80,19 +80,19 @@ def answers(text: str) -> None:
     assert time.process_time() - start < 4.0
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(st.text(max_size=200))
 def test_any_text(text):
     answers(text)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.lists(PIECES, max_size=30).map("".join))
 def test_pieces_of_formulas(text):
     answers(text)
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(st.binary(max_size=200))
 def test_any_bytes(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "any.cell"
@@ -103,7 +103,7 @@ def test_any_bytes(tmp_path_factory, data):
         assert error.problems and str(error)
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(
     st.sampled_from(ZOO) | formulas(),
     st.lists(st.tuples(st.floats(0, 1), st.integers(0, 3), PIECES), min_size=1, max_size=3),

@@ -1,7 +1,7 @@
 /* The kernels of mlp. */
 
 typedef struct {
-    int64_t steps, batch, parts, members, most_rows, chunk;
+    int64_t steps, batch, parts, members, most_rows, chunk, block;
     int64_t units[2];
     const double *setting;
     real *const *pointer;
@@ -19,10 +19,12 @@ typedef struct {
 } forward_job;
 
 typedef struct {
-    real *last[1], *next[1], *crossing[1];
+    real *last[1], *next[1], *spare[1], *crossing[1];
     real *early, *totals;
     int64_t early_at[1], early_step, early_row, chunk;
     int64_t *ids, *flat;
+    /* Of every row of a block its sequence; the sequences of this part. */
+    int64_t *own, *first;
 } forward_part;
 
 /* Pass 1 of 2 forward: a */
@@ -43,20 +45,7 @@ static void forward_pass_0(const forward_job *J, const forward_part *P, int64_t 
         }
         for (int64_t row = 0, last; row < rows; row = last) {
             last = MINIMUM(row + GROUP_ROWS, rows);
-            if (P->chunk) {
-                {
-                    const term *lists[4];
-                    const real *start[4] = {NULL};
-                    real *out[4];
-                    int count = 0;
-                    for (int64_t p = 0; p < after - pair; p++) {
-                        lists[count] = terms_0[p] + 1;
-                        start[count] = P->early + (P->early_row + row) * P->early_step + P->early_at[0] + (pair + p) * PAIR;
-                        out[count++] = sums + (p * 2 + 0) * PAIR;
-                    }
-                    multiply_lists(last - row, lists, count, 0, row, start, P->early_step, out, 1 * PAIR);
-                }
-            } else {
+            {
                 {
                     const term *lists[4];
                     const real *start[4] = {NULL};
@@ -166,54 +155,39 @@ static void forward_pass_1(const forward_job *J, const forward_part *P, int64_t 
     }
 }
 
-static void forward_early(const forward_job *J, const forward_part *P, int64_t rows, int member, int members) {
-    const real *x = J->pointer[0];
-    for (int64_t pairs = PAIRS(J->units[1]), pair = pairs * member / members;
-         pair < pairs * (member + 1) / members; pair++) {
-        const term terms[] = {term_of(x, J->units[0], P->flat, &J->panels[0], pair)};
-        for (int64_t row = 0; row < rows; row += GROUP_ROWS)
-            multiply_all(MINIMUM(GROUP_ROWS, rows - row), terms, 1, row, NULL, 0,
-                         P->early + row * P->early_step + P->early_at[0] + pair * PAIR, P->early_step);
-    }
-}
-
-static void forward_rows(forward_job *J, const forward_part *shared, int64_t number, int member, int members) {
+static void forward_rows(
+    forward_job *J, const forward_part *shared, int64_t number, int member, int members) {
     forward_part own = *shared, *P = &own;
     const int64_t batch = J->batch, first = batch * number / J->parts;
     const int64_t after = batch * (number + 1) / J->parts;
     const int64_t count = J->order ? (batch - number + J->parts - 1) / J->parts : after - first;
     P->totals = J->totals + number * J->total_at[0];
     if (!member)
-        for (int64_t r = 0; r < count; r++) P->ids[r] = J->order ? J->order[number + r * J->parts] : first + r;
+        for (int64_t r = 0; r < count; r++) P->first[r] = J->order ? J->order[number + r * J->parts] : first + r;
     if (!member) for (int64_t r = 0; r < count; r++) {
 
     }
     wait_for_all(&J->gate, members);
-    int64_t rows = count;
-    for (int64_t t = 0; t < J->steps; t++) {
-        for (; J->lengths && rows && J->lengths[P->ids[rows - 1]] <= t; rows--) if (!member) {
+    int64_t rows = count, span = 0, spans = 0, wide = 0;
+    for (int64_t t = 0; t < J->steps; t += span) {
+        for (; J->lengths && rows && J->lengths[P->first[rows - 1]] <= t; rows--) if (!member) {
             const int64_t r = rows - 1;
 
         }
         if (!rows) break;
-        if (P->chunk && t % P->chunk == 0) {
-            int64_t flat = 0;
-            for (int64_t s = t, left = rows; s < MINIMUM(t + P->chunk, J->steps); s++) {
-                while (J->lengths && left && J->lengths[P->ids[left - 1]] <= s) left--;
-                if (!member) for (int64_t r = 0; r < left; r++) P->flat[flat + r] = s * batch + P->ids[r];
-                flat += left;
-            }
-            wait_for_all(&J->gate, members);
-            forward_early(J, P, flat, member, members);
-            wait_for_all(&J->gate, members);
-            P->early_row = 0;
-        }
-        forward_pass_0(J, P, t, rows, member, members);
+        span = MINIMUM(MAXIMUM(J->block / rows, 1), J->steps - t);
+        if (J->lengths) span = MINIMUM(span, J->lengths[P->first[rows - 1]] - t);
+        const int64_t flat = span * rows;
+        if ((span != spans || rows != wide) && !member)
+            for (int64_t k = 0; k < span; k++)
+                for (int64_t r = 0; r < rows; r++)
+                    P->ids[k * rows + r] = k * batch + P->first[r], P->own[k * rows + r] = P->first[r];
+        spans = span, wide = rows;
         wait_for_all(&J->gate, members);
-        forward_pass_1(J, P, t, rows, member, members);
+        forward_pass_0(J, P, t, flat, member, members);
         wait_for_all(&J->gate, members);
-
-        P->early_row += rows;
+        forward_pass_1(J, P, t, flat, member, members);
+        wait_for_all(&J->gate, members);
     }
     if (!member) for (int64_t r = 0; r < rows; r++) {
 
@@ -223,10 +197,11 @@ static void forward_rows(forward_job *J, const forward_part *shared, int64_t num
 static size_t forward_memory(const forward_job *J, forward_part *P, char *memory) {
     char *cursor = memory;
     P->early_step = 0, P->early_row = 0, P->chunk = J->chunk;
-    P->early_at[0] = P->early_step, P->early_step += PAD(J->units[1]);
     P->early = carve(&cursor, J->most_rows * P->chunk * P->early_step * sizeof(real));
     P->flat = carve(&cursor, J->most_rows * P->chunk * sizeof(int64_t));
-    P->ids = carve(&cursor, J->most_rows * sizeof(int64_t));
+    P->ids = carve(&cursor, J->block * sizeof(int64_t));
+    P->own = carve(&cursor, J->block * sizeof(int64_t));
+    P->first = carve(&cursor, J->most_rows * sizeof(int64_t));
     return (size_t)(cursor - memory);
 }
 
@@ -259,6 +234,7 @@ int forward(const int64_t *n, void *const *pointer, const double *setting) {
     forward_job job = {0}, *J = &job;
     const threads pool = {(parallel_function)n[0], (count_function)n[1], (count_function)n[2]};
     J->steps = n[4], J->batch = n[5], J->lengths = (const int64_t *)n[6], J->order = (const int64_t *)n[7];
+    if (!J->lengths) J->batch *= J->steps, J->steps = 1;
     memcpy(J->units, n + 8, 2 * sizeof(int64_t));
     J->setting = setting, J->pointer = (real *const *)pointer;
     J->matrices[0] = (matrix){J->pointer[1], J->units[0] / 1, J->units[1] / 1, 1, n[10], n[11], n[12]};
@@ -274,16 +250,15 @@ int forward(const int64_t *n, void *const *pointer, const double *setting) {
     }
     int workers = (int)n[3];
     if ((double)(weights + 64) * uses < SMALL_WORK) workers = 1;
-    const int by_units = workers > 1 && pool.parallel && J->batch < workers && weights * J->batch >= UNITS_WORK;
+    const int by_units = workers > 1 && pool.parallel && J->batch < workers && weights * MINIMUM(J->batch * J->steps, GROUP_ROWS) >= UNITS_WORK;
     J->members = by_units ? workers : 1;
     J->parts = by_units ? 1 : MAXIMUM(1, MINIMUM(workers, J->batch));
     workers = by_units ? workers : (int)J->parts;
     J->parts = MAXIMUM(J->parts, J->parts * ((J->batch + J->parts * MOST_ROWS - 1) / (J->parts * MOST_ROWS)));
     J->most_rows = (J->batch + J->parts - 1) / J->parts;
-    if (J->steps > 1 && J->most_rows < EARLY_ROWS) {
-        const int64_t step = J->most_rows * (PAD(J->units[1])) * (int64_t)sizeof(real);
-        J->chunk = MINIMUM(J->steps, MAXIMUM(EARLY_BYTES / step, 1));
-    }
+    const int64_t row_bytes = (1 + PAD(J->units[0])) * (int64_t)sizeof(real);
+    J->block = MINIMUM(MAXIMUM(BLOCK_BYTES / row_bytes, GROUP_ROWS), MOST_BLOCK_ROWS) / GROUP_ROWS * GROUP_ROWS;
+    J->block = MAXIMUM(MINIMUM(J->block, J->steps * J->most_rows), J->most_rows);
     forward_part measure;
     J->scratch_bytes = (forward_memory(J, &measure, NULL) + 4095) / 4096 * 4096;
     const size_t total_bytes = J->parts * J->total_at[0] * sizeof(real);
@@ -309,7 +284,7 @@ int forward(const int64_t *n, void *const *pointer, const double *setting) {
 }
 
 typedef struct {
-    int64_t steps, batch, parts, members, most_rows, chunk;
+    int64_t steps, batch, parts, members, most_rows, chunk, block;
     int64_t units[2];
     const double *setting;
     real *const *pointer;
@@ -327,10 +302,12 @@ typedef struct {
 } backward_job;
 
 typedef struct {
-    real *last[1], *next[1], *crossing[1];
+    real *last[1], *next[1], *spare[1], *crossing[1];
     real *early, *totals;
     int64_t early_at[1], early_step, early_row, chunk;
     int64_t *ids, *flat;
+    /* Of every row of a block its sequence; the sequences of this part. */
+    int64_t *own, *first;
 } backward_part;
 
 /* Pass 1 of 2 backward: dh, dh_in */
@@ -469,42 +446,58 @@ static void backward_pass_1(const backward_job *J, const backward_part *P, int64
     }
 }
 
-static void backward_rows(backward_job *J, const backward_part *shared, int64_t number, int member, int members) {
+static void backward_rows(
+    backward_job *J, const backward_part *shared, int64_t number, int member, int members) {
     backward_part own = *shared, *P = &own;
     const int64_t batch = J->batch, first = batch * number / J->parts;
     const int64_t after = batch * (number + 1) / J->parts;
     const int64_t count = J->order ? (batch - number + J->parts - 1) / J->parts : after - first;
     P->totals = J->totals + number * J->total_at[2];
     if (!member)
-        for (int64_t r = 0; r < count; r++) P->ids[r] = J->order ? J->order[number + r * J->parts] : first + r;
+        for (int64_t r = 0; r < count; r++) P->first[r] = J->order ? J->order[number + r * J->parts] : first + r;
     if (!member) for (int64_t r = 0; r < count; r++) {
-
 
     }
     wait_for_all(&J->gate, members);
-    int64_t rows = J->lengths ? 0 : count;
-    for (int64_t t = J->steps; t--;) {
-        while (rows < count && J->lengths[P->ids[rows]] > t) rows++;
-        if (!rows) continue;
-        backward_pass_0(J, P, t, rows, member, members);
-        wait_for_all(&J->gate, members);
-        backward_pass_1(J, P, t, rows, member, members);
-        wait_for_all(&J->gate, members);
+    int64_t rows = 0, span = 0, spans = 0, wide = 0;
+    for (int64_t t = J->steps - 1; t >= 0; t -= span) {
+        for (; rows < count && (!J->lengths || J->lengths[P->first[rows]] > t); rows++) if (!member) {
+            const int64_t r = rows;
 
+        }
+        span = 1;
+        if (!rows) continue;
+        if (t >= 1) span = MINIMUM(MAXIMUM(J->block / rows, 1), t + 1 - 1);
+        if (rows < count) span = MINIMUM(span, t + 1 - J->lengths[P->first[rows]]);
+        const int64_t flat = span * rows;
+        if ((span != spans || rows != wide) && !member)
+            for (int64_t k = 0; k < span; k++)
+                for (int64_t r = 0; r < rows; r++)
+                    P->ids[k * rows + r] = -k * batch + P->first[r], P->own[k * rows + r] = P->first[r];
+        spans = span, wide = rows;
+        wait_for_all(&J->gate, members);
+        backward_pass_0(J, P, t, flat, member, members);
+        wait_for_all(&J->gate, members);
+        backward_pass_1(J, P, t, flat, member, members);
         wait_for_all(&J->gate, members);
     }
     if (!member) for (int64_t r = 0; r < count; r++) {
+        if (r >= rows) {
+
+        }
 
     }
 }
 
 static size_t backward_memory(const backward_job *J, backward_part *P, char *memory) {
     char *cursor = memory;
-    P->crossing[0] = carve(&cursor, J->most_rows * PAD(J->units[1]) * sizeof(real));
+    P->crossing[0] = carve(&cursor, J->block * PAD(J->units[1]) * sizeof(real));
     P->early_step = 0, P->early_row = 0, P->chunk = J->chunk;
     P->early = carve(&cursor, J->most_rows * P->chunk * P->early_step * sizeof(real));
     P->flat = carve(&cursor, J->most_rows * P->chunk * sizeof(int64_t));
-    P->ids = carve(&cursor, J->most_rows * sizeof(int64_t));
+    P->ids = carve(&cursor, J->block * sizeof(int64_t));
+    P->own = carve(&cursor, J->block * sizeof(int64_t));
+    P->first = carve(&cursor, J->most_rows * sizeof(int64_t));
     return (size_t)(cursor - memory);
 }
 
@@ -537,6 +530,7 @@ int backward(const int64_t *n, void *const *pointer, const double *setting) {
     backward_job job = {0}, *J = &job;
     const threads pool = {(parallel_function)n[0], (count_function)n[1], (count_function)n[2]};
     J->steps = n[4], J->batch = n[5], J->lengths = (const int64_t *)n[6], J->order = (const int64_t *)n[7];
+    if (!J->lengths) J->batch *= J->steps, J->steps = 1;
     memcpy(J->units, n + 8, 2 * sizeof(int64_t));
     J->setting = setting, J->pointer = (real *const *)pointer;
     J->matrices[0] = (matrix){J->pointer[2], J->units[1] / 1, J->units[1] / 1, 1, n[13], n[14], n[15]};
@@ -553,13 +547,15 @@ int backward(const int64_t *n, void *const *pointer, const double *setting) {
     }
     int workers = (int)n[3];
     if ((double)(weights + 64) * uses < SMALL_WORK) workers = 1;
-    const int by_units = workers > 1 && pool.parallel && J->batch < workers && weights * J->batch >= UNITS_WORK;
+    const int by_units = workers > 1 && pool.parallel && J->batch < workers && weights * MINIMUM(J->batch * J->steps, GROUP_ROWS) >= UNITS_WORK;
     J->members = by_units ? workers : 1;
     J->parts = by_units ? 1 : MAXIMUM(1, MINIMUM(workers, J->batch));
     workers = by_units ? workers : (int)J->parts;
     J->parts = MAXIMUM(J->parts, J->parts * ((J->batch + J->parts * MOST_ROWS - 1) / (J->parts * MOST_ROWS)));
     J->most_rows = (J->batch + J->parts - 1) / J->parts;
-
+    const int64_t row_bytes = (1 + PAD(J->units[0]) + PAD(J->units[1])) * (int64_t)sizeof(real);
+    J->block = MINIMUM(MAXIMUM(BLOCK_BYTES / row_bytes, GROUP_ROWS), MOST_BLOCK_ROWS) / GROUP_ROWS * GROUP_ROWS;
+    J->block = MAXIMUM(MINIMUM(J->block, J->steps * J->most_rows), J->most_rows);
     backward_part measure;
     J->scratch_bytes = (backward_memory(J, &measure, NULL) + 4095) / 4096 * 4096;
     const size_t total_bytes = J->parts * J->total_at[2] * sizeof(real);

@@ -270,7 +270,8 @@ static void forward_early(const forward_job *J, const forward_part *P, int64_t r
     }
 }
 
-static void forward_rows(forward_job *J, const forward_part *shared, int64_t number, int member, int members) {
+static void forward_rows(
+    forward_job *J, const forward_part *shared, int64_t number, int member, int members) {
     forward_part own = *shared, *P = &own;
     const int64_t batch = J->batch, first = batch * number / J->parts;
     const int64_t after = batch * (number + 1) / J->parts;
@@ -703,7 +704,8 @@ static void backward_pass_1(const backward_job *J, const backward_part *P, int64
     }
 }
 
-static void backward_rows(backward_job *J, const backward_part *shared, int64_t number, int member, int members) {
+static void backward_rows(
+    backward_job *J, const backward_part *shared, int64_t number, int member, int members) {
     backward_part own = *shared, *P = &own;
     const int64_t batch = J->batch, first = batch * number / J->parts;
     const int64_t after = batch * (number + 1) / J->parts;

@@ -25,18 +25,18 @@ typedef struct {
     int64_t *ids, *flat;
 } forward_part;
 
-/* Pass 1 of 1 forward: o, log_f, log_i, m, f, i, z, c, n, h */
+/* Pass 1 of 1 forward: o, log_f, log_i, p, m, f, i, z, c, n, h */
 static void forward_pass_0(const forward_job *J, const forward_part *P, int64_t t, int64_t rows, int member, int members) {
     const int64_t *ids = P->ids;
     real *const a0 = J->pointer[0] + (t) * J->batch * J->units[0];  /* x */
     real *const a1 = P->last[3];  /* state h */
     real *const a2 = J->pointer[12];  /* parameter b_o */
-    real *const a3 = J->pointer[11];  /* parameter b_f */
-    real *const a4 = P->last[0];  /* state m */
-    real *const a5 = J->pointer[10];  /* parameter b_i */
-    real *const a6 = P->last[2];  /* state c */
-    real *const a7 = J->pointer[9];  /* parameter b_z */
-    real *const a8 = P->last[1];  /* state n */
+    real *const a3 = P->last[1];  /* state n */
+    real *const a4 = J->pointer[11];  /* parameter b_f */
+    real *const a5 = P->last[0];  /* state m */
+    real *const a6 = J->pointer[10];  /* parameter b_i */
+    real *const a7 = P->last[2];  /* state c */
+    real *const a8 = J->pointer[9];  /* parameter b_z */
     real *const a9 = P->next[0];  /* state m after the step */
     real *const a10 = P->next[1];  /* state n after the step */
     real *const a11 = P->next[2];  /* state c after the step */
@@ -47,7 +47,7 @@ static void forward_pass_0(const forward_job *J, const forward_part *P, int64_t 
     real *const a16 = J->pointer[24] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1];  /* work: log_i */
     real *const a17 = J->pointer[24] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1];  /* work: column 2 */
     real *const a18 = J->pointer[24] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1] + J->units[1];  /* work: o */
-    real *const a19 = J->pointer[24] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1] + J->units[1] + J->units[1];  /* work: column 4 */
+    real *const a19 = J->pointer[24] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1] + J->units[1] + J->units[1];  /* work: p */
     real *const a20 = J->pointer[13] + (t) * J->batch * J->units[1];  /* output */
     const int64_t units = J->units[1], pairs = PAIRS(units);
     const int64_t span = rows <= 2 ? 4 : 1, end = pairs * (member + 1) / members;
@@ -142,64 +142,67 @@ static void forward_pass_0(const forward_job *J, const forward_part *P, int64_t 
                         const vec v2 = v0 + v1;
                         const vec v3 = v_sigmoid(v2);
                         const vec v4 = v3;  /* o */
-                        const vec v5 = load(sums + ((half / 2) * 8 + (r - row) * 4 + 1) * PAIR + half % 2 * WIDTH);  /* x @ W_f + h(t - 1) @ R_f */
-                        const vec v6 = load(a3 + u);
-                        const vec v7 = v5 + v6;
-                        const vec v8 = -v7;
-                        const vec v9 = splat((real)0x0.0p+0);
-                        const vec v10 = v_max(v8, v9);
-                        const vec v11 = v_abs(v8);
-                        const vec v12 = -v11;
-                        const vec v13 = v_exp(v12);
-                        const vec v14 = splat((real)0x1.0000000000000p+0);
-                        const vec v15 = v14 + v13;
-                        const vec v16 = v_log(v15);
-                        const vec v17 = v10 + v16;
-                        const vec v18 = -v17;
-                        const vec v19 = v18;  /* log_f */
-                        const vec v20 = load(a4 + r * (PAD(J->units[1])) + u);
-                        const vec v21 = v19 + v20;
-                        const vec v22 = load(sums + ((half / 2) * 8 + (r - row) * 4 + 2) * PAIR + half % 2 * WIDTH);  /* x @ W_i + h(t - 1) @ R_i */
-                        const vec v23 = load(a5 + u);
-                        const vec v24 = v22 + v23;
-                        const vec v25 = v24;  /* log_i */
-                        const vec v26 = v_max(v21, v25);
-                        const vec v27 = v26;  /* m */
-                        const vec v28 = v21 - v27;
-                        const vec v29 = v_exp(v28);
-                        const vec v30 = v29;  /* f */
-                        const vec v31 = load(a6 + r * (PAD(J->units[1])) + u);
-                        const vec v32 = v30 * v31;
-                        const vec v33 = v25 - v27;
-                        const vec v34 = v_exp(v33);
-                        const vec v35 = v34;  /* i */
-                        const vec v36 = load(sums + ((half / 2) * 8 + (r - row) * 4 + 3) * PAIR + half % 2 * WIDTH);  /* x @ W_z + h(t - 1) @ R_z */
-                        const vec v37 = load(a7 + u);
-                        const vec v38 = v36 + v37;
-                        const vec v39 = v_tanh(v38);
-                        const vec v40 = v39;  /* z */
-                        const vec v41 = v35 * v40;
-                        const vec v42 = v32 + v41;
-                        const vec v43 = v42;  /* c */
-                        const vec v44 = v4 * v43;
-                        const vec v45 = load(a8 + r * (PAD(J->units[1])) + u);
-                        const vec v46 = v30 * v45;
-                        const vec v47 = v46 + v35;
-                        const vec v48 = v47;  /* n */
-                        const vec v49 = v44 / v48;
-                        const vec v50 = v49;  /* h */
-                        store(a9 + r * (PAD(J->units[1])) + u, v27);
-                        store(a10 + r * (PAD(J->units[1])) + u, v48);
-                        store(a11 + r * (PAD(J->units[1])) + u, v43);
-                        store(a12 + r * (PAD(J->units[1])) + u, v50);
-                        store(a13 + id * (J->units[1]) + u, v48);
-                        store(a14 + id * (J->units[1]) + u, v43);
-                        store(a15 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v40);
-                        store(a16 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v25);
-                        store(a17 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v8);
+                        const vec v5 = load(a3 + r * (PAD(J->units[1])) + u);
+                        const vec v6 = splat((real)0x0.0p+0);
+                        const vec v7 = v_greater(v5, v6);
+                        const vec v8 = load(sums + ((half / 2) * 8 + (r - row) * 4 + 1) * PAIR + half % 2 * WIDTH);  /* x @ W_f + h(t - 1) @ R_f */
+                        const vec v9 = load(a4 + u);
+                        const vec v10 = v8 + v9;
+                        const vec v11 = -v10;
+                        const vec v12 = v_max(v11, v6);
+                        const vec v13 = v_abs(v11);
+                        const vec v14 = -v13;
+                        const vec v15 = v_exp(v14);
+                        const vec v16 = splat((real)0x1.0000000000000p+0);
+                        const vec v17 = v16 + v15;
+                        const vec v18 = v_log(v17);
+                        const vec v19 = v12 + v18;
+                        const vec v20 = -v19;
+                        const vec v21 = v20;  /* log_f */
+                        const vec v22 = load(a5 + r * (PAD(J->units[1])) + u);
+                        const vec v23 = v21 + v22;
+                        const vec v24 = load(sums + ((half / 2) * 8 + (r - row) * 4 + 2) * PAIR + half % 2 * WIDTH);  /* x @ W_i + h(t - 1) @ R_i */
+                        const vec v25 = load(a6 + u);
+                        const vec v26 = v24 + v25;
+                        const vec v27 = v26;  /* log_i */
+                        const vec v28 = v_select((ivec)(v7 != splat(0)), v23, v27);
+                        const vec v29 = v28;  /* p */
+                        const vec v30 = v_max(v29, v27);
+                        const vec v31 = v30;  /* m */
+                        const vec v32 = v29 - v31;
+                        const vec v33 = v_exp(v32);
+                        const vec v34 = v33;  /* f */
+                        const vec v35 = load(a7 + r * (PAD(J->units[1])) + u);
+                        const vec v36 = v34 * v35;
+                        const vec v37 = v27 - v31;
+                        const vec v38 = v_exp(v37);
+                        const vec v39 = v38;  /* i */
+                        const vec v40 = load(sums + ((half / 2) * 8 + (r - row) * 4 + 3) * PAIR + half % 2 * WIDTH);  /* x @ W_z + h(t - 1) @ R_z */
+                        const vec v41 = load(a8 + u);
+                        const vec v42 = v40 + v41;
+                        const vec v43 = v_tanh(v42);
+                        const vec v44 = v43;  /* z */
+                        const vec v45 = v39 * v44;
+                        const vec v46 = v36 + v45;
+                        const vec v47 = v46;  /* c */
+                        const vec v48 = v4 * v47;
+                        const vec v49 = v34 * v5;
+                        const vec v50 = v49 + v39;
+                        const vec v51 = v50;  /* n */
+                        const vec v52 = v48 / v51;
+                        const vec v53 = v52;  /* h */
+                        store(a9 + r * (PAD(J->units[1])) + u, v31);
+                        store(a10 + r * (PAD(J->units[1])) + u, v51);
+                        store(a11 + r * (PAD(J->units[1])) + u, v47);
+                        store(a12 + r * (PAD(J->units[1])) + u, v53);
+                        store(a13 + id * (J->units[1]) + u, v51);
+                        store(a14 + id * (J->units[1]) + u, v47);
+                        store(a15 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v44);
+                        store(a16 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v27);
+                        store(a17 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v11);
                         store(a18 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v4);
-                        store(a19 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v21);
-                        store(a20 + id * (J->units[1]) + u, v50);
+                        store(a19 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v29);
+                        store(a20 + id * (J->units[1]) + u, v53);
                     }
                 } else {
                     const int n = (int)left;
@@ -212,64 +215,67 @@ static void forward_pass_0(const forward_job *J, const forward_part *P, int64_t 
                         const vec v2 = v0 + v1;
                         const vec v3 = v_sigmoid(v2);
                         const vec v4 = v3;  /* o */
-                        const vec v5 = load(sums + ((half / 2) * 8 + (r - row) * 4 + 1) * PAIR + half % 2 * WIDTH);  /* x @ W_f + h(t - 1) @ R_f */
-                        const vec v6 = load_part(a3 + u, n);
-                        const vec v7 = v5 + v6;
-                        const vec v8 = -v7;
-                        const vec v9 = splat((real)0x0.0p+0);
-                        const vec v10 = v_max(v8, v9);
-                        const vec v11 = v_abs(v8);
-                        const vec v12 = -v11;
-                        const vec v13 = v_exp(v12);
-                        const vec v14 = splat((real)0x1.0000000000000p+0);
-                        const vec v15 = v14 + v13;
-                        const vec v16 = v_log(v15);
-                        const vec v17 = v10 + v16;
-                        const vec v18 = -v17;
-                        const vec v19 = v18;  /* log_f */
-                        const vec v20 = load(a4 + r * (PAD(J->units[1])) + u);
-                        const vec v21 = v19 + v20;
-                        const vec v22 = load(sums + ((half / 2) * 8 + (r - row) * 4 + 2) * PAIR + half % 2 * WIDTH);  /* x @ W_i + h(t - 1) @ R_i */
-                        const vec v23 = load_part(a5 + u, n);
-                        const vec v24 = v22 + v23;
-                        const vec v25 = v24;  /* log_i */
-                        const vec v26 = v_max(v21, v25);
-                        const vec v27 = v26;  /* m */
-                        const vec v28 = v21 - v27;
-                        const vec v29 = v_exp(v28);
-                        const vec v30 = v29;  /* f */
-                        const vec v31 = load(a6 + r * (PAD(J->units[1])) + u);
-                        const vec v32 = v30 * v31;
-                        const vec v33 = v25 - v27;
-                        const vec v34 = v_exp(v33);
-                        const vec v35 = v34;  /* i */
-                        const vec v36 = load(sums + ((half / 2) * 8 + (r - row) * 4 + 3) * PAIR + half % 2 * WIDTH);  /* x @ W_z + h(t - 1) @ R_z */
-                        const vec v37 = load_part(a7 + u, n);
-                        const vec v38 = v36 + v37;
-                        const vec v39 = v_tanh(v38);
-                        const vec v40 = v39;  /* z */
-                        const vec v41 = v35 * v40;
-                        const vec v42 = v32 + v41;
-                        const vec v43 = v42;  /* c */
-                        const vec v44 = v4 * v43;
-                        const vec v45 = load(a8 + r * (PAD(J->units[1])) + u);
-                        const vec v46 = v30 * v45;
-                        const vec v47 = v46 + v35;
-                        const vec v48 = v47;  /* n */
-                        const vec v49 = v44 / v48;
-                        const vec v50 = v49;  /* h */
-                        store(a9 + r * (PAD(J->units[1])) + u, v27);
-                        store(a10 + r * (PAD(J->units[1])) + u, v48);
-                        store(a11 + r * (PAD(J->units[1])) + u, v43);
-                        store(a12 + r * (PAD(J->units[1])) + u, v50);
-                        store_part(a13 + id * (J->units[1]) + u, v48, n);
-                        store_part(a14 + id * (J->units[1]) + u, v43, n);
-                        store_part(a15 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v40, n);
-                        store_part(a16 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v25, n);
-                        store_part(a17 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v8, n);
+                        const vec v5 = load(a3 + r * (PAD(J->units[1])) + u);
+                        const vec v6 = splat((real)0x0.0p+0);
+                        const vec v7 = v_greater(v5, v6);
+                        const vec v8 = load(sums + ((half / 2) * 8 + (r - row) * 4 + 1) * PAIR + half % 2 * WIDTH);  /* x @ W_f + h(t - 1) @ R_f */
+                        const vec v9 = load_part(a4 + u, n);
+                        const vec v10 = v8 + v9;
+                        const vec v11 = -v10;
+                        const vec v12 = v_max(v11, v6);
+                        const vec v13 = v_abs(v11);
+                        const vec v14 = -v13;
+                        const vec v15 = v_exp(v14);
+                        const vec v16 = splat((real)0x1.0000000000000p+0);
+                        const vec v17 = v16 + v15;
+                        const vec v18 = v_log(v17);
+                        const vec v19 = v12 + v18;
+                        const vec v20 = -v19;
+                        const vec v21 = v20;  /* log_f */
+                        const vec v22 = load(a5 + r * (PAD(J->units[1])) + u);
+                        const vec v23 = v21 + v22;
+                        const vec v24 = load(sums + ((half / 2) * 8 + (r - row) * 4 + 2) * PAIR + half % 2 * WIDTH);  /* x @ W_i + h(t - 1) @ R_i */
+                        const vec v25 = load_part(a6 + u, n);
+                        const vec v26 = v24 + v25;
+                        const vec v27 = v26;  /* log_i */
+                        const vec v28 = v_select((ivec)(v7 != splat(0)), v23, v27);
+                        const vec v29 = v28;  /* p */
+                        const vec v30 = v_max(v29, v27);
+                        const vec v31 = v30;  /* m */
+                        const vec v32 = v29 - v31;
+                        const vec v33 = v_exp(v32);
+                        const vec v34 = v33;  /* f */
+                        const vec v35 = load(a7 + r * (PAD(J->units[1])) + u);
+                        const vec v36 = v34 * v35;
+                        const vec v37 = v27 - v31;
+                        const vec v38 = v_exp(v37);
+                        const vec v39 = v38;  /* i */
+                        const vec v40 = load(sums + ((half / 2) * 8 + (r - row) * 4 + 3) * PAIR + half % 2 * WIDTH);  /* x @ W_z + h(t - 1) @ R_z */
+                        const vec v41 = load_part(a8 + u, n);
+                        const vec v42 = v40 + v41;
+                        const vec v43 = v_tanh(v42);
+                        const vec v44 = v43;  /* z */
+                        const vec v45 = v39 * v44;
+                        const vec v46 = v36 + v45;
+                        const vec v47 = v46;  /* c */
+                        const vec v48 = v4 * v47;
+                        const vec v49 = v34 * v5;
+                        const vec v50 = v49 + v39;
+                        const vec v51 = v50;  /* n */
+                        const vec v52 = v48 / v51;
+                        const vec v53 = v52;  /* h */
+                        store(a9 + r * (PAD(J->units[1])) + u, v31);
+                        store(a10 + r * (PAD(J->units[1])) + u, v51);
+                        store(a11 + r * (PAD(J->units[1])) + u, v47);
+                        store(a12 + r * (PAD(J->units[1])) + u, v53);
+                        store_part(a13 + id * (J->units[1]) + u, v51, n);
+                        store_part(a14 + id * (J->units[1]) + u, v47, n);
+                        store_part(a15 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v44, n);
+                        store_part(a16 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v27, n);
+                        store_part(a17 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v11, n);
                         store_part(a18 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v4, n);
-                        store_part(a19 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v21, n);
-                        store_part(a20 + id * (J->units[1]) + u, v50, n);
+                        store_part(a19 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v29, n);
+                        store_part(a20 + id * (J->units[1]) + u, v53, n);
                     }
                 }
             }
@@ -309,7 +315,8 @@ static void forward_early(const forward_job *J, const forward_part *P, int64_t r
     }
 }
 
-static void forward_rows(forward_job *J, const forward_part *shared, int64_t number, int member, int members) {
+static void forward_rows(
+    forward_job *J, const forward_part *shared, int64_t number, int member, int members) {
     forward_part own = *shared, *P = &own;
     const int64_t batch = J->batch, first = batch * number / J->parts;
     const int64_t after = batch * (number + 1) / J->parts;
@@ -492,19 +499,19 @@ typedef struct {
     int64_t *ids, *flat;
 } backward_part;
 
-/* Pass 1 of 2 backward: dh, dc, dn, df, m, f, df_in, di, i, di_in, dm, dm_in, do, do_in, dlog_f, dlog_i, dz, dz_in */
+/* Pass 1 of 2 backward: dh, dc, dn, df, m, f, df_in, di, i, di_in, dm, dp, dp_in, do, do_in, dlog_f, dlog_i, dz, dz_in */
 static void backward_pass_0(const backward_job *J, const backward_part *P, int64_t t, int64_t rows, int member, int members) {
     const int64_t *ids = P->ids;
-    real *const a0 = J->pointer[14] + (t) * J->batch * J->units[1];  /* d_output */
-    real *const a1 = P->last[3];  /* gradient carried to h */
-    real *const a2 = J->pointer[27] + (t) * J->batch * J->units[1];  /* series n */
-    real *const a3 = J->pointer[29] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1] + J->units[1];  /* work: o */
-    real *const a4 = P->last[2];  /* gradient carried to c */
-    real *const a5 = (t ? J->pointer[28] + (t - 1) * J->batch * J->units[1] : J->pointer[25]);  /* state c before the step */
-    real *const a6 = J->pointer[13] + (t) * J->batch * J->units[1];  /* output */
-    real *const a7 = P->last[1];  /* gradient carried to n */
-    real *const a8 = (t ? J->pointer[27] + (t - 1) * J->batch * J->units[1] : J->pointer[24]);  /* state n before the step */
-    real *const a9 = J->pointer[29] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1] + J->units[1] + J->units[1];  /* work: column 4 */
+    real *const a0 = (t ? J->pointer[27] + (t - 1) * J->batch * J->units[1] : J->pointer[24]);  /* state n before the step */
+    real *const a1 = J->pointer[14] + (t) * J->batch * J->units[1];  /* d_output */
+    real *const a2 = P->last[3];  /* gradient carried to h */
+    real *const a3 = J->pointer[27] + (t) * J->batch * J->units[1];  /* series n */
+    real *const a4 = J->pointer[29] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1] + J->units[1];  /* work: o */
+    real *const a5 = P->last[2];  /* gradient carried to c */
+    real *const a6 = (t ? J->pointer[28] + (t - 1) * J->batch * J->units[1] : J->pointer[25]);  /* state c before the step */
+    real *const a7 = J->pointer[13] + (t) * J->batch * J->units[1];  /* output */
+    real *const a8 = P->last[1];  /* gradient carried to n */
+    real *const a9 = J->pointer[29] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1] + J->units[1] + J->units[1] + J->units[1];  /* work: p */
     real *const a10 = J->pointer[29] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0 + J->units[1];  /* work: log_i */
     real *const a11 = P->last[0];  /* gradient carried to m */
     real *const a12 = J->pointer[29] + t * J->batch * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + 0;  /* work: z */
@@ -532,90 +539,96 @@ static void backward_pass_0(const backward_job *J, const backward_part *P, int64
                         const int64_t id = ids[r];
                         (void)id;
                         const vec v0 = load(a0 + id * (J->units[1]) + u);
-                        const vec v1 = load(a1 + r * (PAD(J->units[1])) + u);
-                        const vec v2 = v0 + v1;
-                        const vec v3 = v2;  /* dh */
-                        const vec v4 = load(a2 + id * (J->units[1]) + u);  /* n */
-                        const vec v5 = v3 / v4;
-                        const vec v6 = load(a3 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u);  /* o */
-                        const vec v7 = v5 * v6;
-                        const vec v8 = load(a4 + r * (PAD(J->units[1])) + u);
-                        const vec v9 = v8 + v7;
-                        const vec v10 = v9;  /* dc */
-                        const vec v11 = load(a5 + id * (J->units[1]) + u);
-                        const vec v12 = v10 * v11;
-                        const vec v13 = load(a6 + id * (J->units[1]) + u);  /* h */
-                        const vec v14 = v3 * v13;
-                        const vec v15 = -v14;
-                        const vec v16 = v15 / v4;
-                        const vec v17 = load(a7 + r * (PAD(J->units[1])) + u);
-                        const vec v18 = v17 + v16;
-                        const vec v19 = v18;  /* dn */
-                        const vec v20 = load(a8 + id * (J->units[1]) + u);
-                        const vec v21 = v19 * v20;
-                        const vec v22 = v12 + v21;
-                        const vec v23 = v22;  /* df */
-                        const vec v24 = load(a9 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u);
-                        const vec v25 = load(a10 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u);  /* log_i */
-                        const vec v26 = v_max(v24, v25);
-                        const vec v27 = v26;  /* m */
-                        const vec v28 = v24 - v27;
-                        const vec v29 = v_exp(v28);
-                        const vec v30 = v29;  /* f */
-                        const vec v31 = v23 * v30;
-                        const vec v32 = v31;  /* df_in */
-                        const vec v33 = load(a11 + r * (PAD(J->units[1])) + u);
-                        const vec v34 = v33 - v32;
-                        const vec v35 = load(a12 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u);  /* z */
-                        const vec v36 = v10 * v35;
-                        const vec v37 = v36 + v19;
-                        const vec v38 = v37;  /* di */
-                        const vec v39 = v25 - v27;
-                        const vec v40 = v_exp(v39);
-                        const vec v41 = v40;  /* i */
-                        const vec v42 = v38 * v41;
-                        const vec v43 = v42;  /* di_in */
-                        const vec v44 = v34 - v43;
-                        const vec v45 = v44;  /* dm */
-                        const vec v46 = v_greater_equal(v24, v25);
-                        const vec v47 = v45 * v46;
-                        const vec v48 = v32 + v47;
-                        const vec v49 = v48;  /* dm_in */
-                        const vec v50 = v19 * v30;
-                        const vec v51 = v10 * v30;
-                        const vec v52 = load(a13 + id * (J->units[1]) + u);  /* c */
-                        const vec v53 = v5 * v52;
-                        const vec v54 = v53;  /* do */
-                        const vec v55 = v54 * v6;
-                        const vec v56 = splat((real)0x1.0000000000000p+0);
-                        const vec v57 = v56 - v6;
-                        const vec v58 = v55 * v57;
-                        const vec v59 = v58;  /* do_in */
-                        const vec v60 = v49;  /* dlog_f */
-                        const vec v61 = load(a14 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u);
-                        const vec v62 = v_sigmoid(v61);
-                        const vec v63 = v60 * v62;
-                        const vec v64 = v_greater(v25, v24);
-                        const vec v65 = v45 * v64;
-                        const vec v66 = v43 + v65;
-                        const vec v67 = v66;  /* dlog_i */
-                        const vec v68 = v10 * v41;
-                        const vec v69 = v68;  /* dz */
-                        const vec v70 = v35 * v35;
-                        const vec v71 = v56 - v70;
-                        const vec v72 = v69 * v71;
-                        const vec v73 = v72;  /* dz_in */
-                        store(a15 + r * (PAD(J->units[1])) + u, v49);
-                        store(a16 + r * (PAD(J->units[1])) + u, v50);
-                        store(a17 + r * (PAD(J->units[1])) + u, v51);
-                        store(a12 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v73);
-                        store(a10 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v67);
-                        store(a14 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v63);
-                        store(a3 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v59);
-                        total_0[half] += v73;
-                        total_1[half] += v67;
-                        total_2[half] += v63;
-                        total_3[half] += v59;
+                        const vec v1 = splat((real)0x0.0p+0);
+                        const vec v2 = v_greater(v0, v1);
+                        const vec v3 = load(a1 + id * (J->units[1]) + u);
+                        const vec v4 = load(a2 + r * (PAD(J->units[1])) + u);
+                        const vec v5 = v3 + v4;
+                        const vec v6 = v5;  /* dh */
+                        const vec v7 = load(a3 + id * (J->units[1]) + u);  /* n */
+                        const vec v8 = v6 / v7;
+                        const vec v9 = load(a4 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u);  /* o */
+                        const vec v10 = v8 * v9;
+                        const vec v11 = load(a5 + r * (PAD(J->units[1])) + u);
+                        const vec v12 = v11 + v10;
+                        const vec v13 = v12;  /* dc */
+                        const vec v14 = load(a6 + id * (J->units[1]) + u);
+                        const vec v15 = v13 * v14;
+                        const vec v16 = load(a7 + id * (J->units[1]) + u);  /* h */
+                        const vec v17 = v6 * v16;
+                        const vec v18 = -v17;
+                        const vec v19 = v18 / v7;
+                        const vec v20 = load(a8 + r * (PAD(J->units[1])) + u);
+                        const vec v21 = v20 + v19;
+                        const vec v22 = v21;  /* dn */
+                        const vec v23 = v22 * v0;
+                        const vec v24 = v15 + v23;
+                        const vec v25 = v24;  /* df */
+                        const vec v26 = load(a9 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u);  /* p */
+                        const vec v27 = load(a10 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u);  /* log_i */
+                        const vec v28 = v_max(v26, v27);
+                        const vec v29 = v28;  /* m */
+                        const vec v30 = v26 - v29;
+                        const vec v31 = v_exp(v30);
+                        const vec v32 = v31;  /* f */
+                        const vec v33 = v25 * v32;
+                        const vec v34 = v33;  /* df_in */
+                        const vec v35 = load(a11 + r * (PAD(J->units[1])) + u);
+                        const vec v36 = v35 - v34;
+                        const vec v37 = load(a12 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u);  /* z */
+                        const vec v38 = v13 * v37;
+                        const vec v39 = v38 + v22;
+                        const vec v40 = v39;  /* di */
+                        const vec v41 = v27 - v29;
+                        const vec v42 = v_exp(v41);
+                        const vec v43 = v42;  /* i */
+                        const vec v44 = v40 * v43;
+                        const vec v45 = v44;  /* di_in */
+                        const vec v46 = v36 - v45;
+                        const vec v47 = v46;  /* dm */
+                        const vec v48 = v_greater_equal(v26, v27);
+                        const vec v49 = v47 * v48;
+                        const vec v50 = v34 + v49;
+                        const vec v51 = v50;  /* dp */
+                        const vec v52 = v_select((ivec)(v2 != splat(0)), v51, v1);
+                        const vec v53 = v52;  /* dp_in */
+                        const vec v54 = v22 * v32;
+                        const vec v55 = v13 * v32;
+                        const vec v56 = load(a13 + id * (J->units[1]) + u);  /* c */
+                        const vec v57 = v8 * v56;
+                        const vec v58 = v57;  /* do */
+                        const vec v59 = v58 * v9;
+                        const vec v60 = splat((real)0x1.0000000000000p+0);
+                        const vec v61 = v60 - v9;
+                        const vec v62 = v59 * v61;
+                        const vec v63 = v62;  /* do_in */
+                        const vec v64 = v53;  /* dlog_f */
+                        const vec v65 = load(a14 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u);
+                        const vec v66 = v_sigmoid(v65);
+                        const vec v67 = v64 * v66;
+                        const vec v68 = v_greater(v27, v26);
+                        const vec v69 = v47 * v68;
+                        const vec v70 = v45 + v69;
+                        const vec v71 = v_select((ivec)(v2 != splat(0)), v1, v51);
+                        const vec v72 = v70 + v71;
+                        const vec v73 = v72;  /* dlog_i */
+                        const vec v74 = v13 * v43;
+                        const vec v75 = v74;  /* dz */
+                        const vec v76 = v37 * v37;
+                        const vec v77 = v60 - v76;
+                        const vec v78 = v75 * v77;
+                        const vec v79 = v78;  /* dz_in */
+                        store(a15 + r * (PAD(J->units[1])) + u, v53);
+                        store(a16 + r * (PAD(J->units[1])) + u, v54);
+                        store(a17 + r * (PAD(J->units[1])) + u, v55);
+                        store(a12 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v79);
+                        store(a10 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v73);
+                        store(a14 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v67);
+                        store(a4 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v63);
+                        total_0[half] += v79;
+                        total_1[half] += v73;
+                        total_2[half] += v67;
+                        total_3[half] += v63;
                     }
                 } else {
                     const int n = (int)left;
@@ -624,90 +637,96 @@ static void backward_pass_0(const backward_job *J, const backward_part *P, int64
                         const int64_t id = ids[r];
                         (void)id;
                         const vec v0 = load_part(a0 + id * (J->units[1]) + u, n);
-                        const vec v1 = load(a1 + r * (PAD(J->units[1])) + u);
-                        const vec v2 = v0 + v1;
-                        const vec v3 = v2;  /* dh */
-                        const vec v4 = load_part(a2 + id * (J->units[1]) + u, n);  /* n */
-                        const vec v5 = v3 / v4;
-                        const vec v6 = load_part(a3 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, n);  /* o */
-                        const vec v7 = v5 * v6;
-                        const vec v8 = load(a4 + r * (PAD(J->units[1])) + u);
-                        const vec v9 = v8 + v7;
-                        const vec v10 = v9;  /* dc */
-                        const vec v11 = load_part(a5 + id * (J->units[1]) + u, n);
-                        const vec v12 = v10 * v11;
-                        const vec v13 = load_part(a6 + id * (J->units[1]) + u, n);  /* h */
-                        const vec v14 = v3 * v13;
-                        const vec v15 = -v14;
-                        const vec v16 = v15 / v4;
-                        const vec v17 = load(a7 + r * (PAD(J->units[1])) + u);
-                        const vec v18 = v17 + v16;
-                        const vec v19 = v18;  /* dn */
-                        const vec v20 = load_part(a8 + id * (J->units[1]) + u, n);
-                        const vec v21 = v19 * v20;
-                        const vec v22 = v12 + v21;
-                        const vec v23 = v22;  /* df */
-                        const vec v24 = load_part(a9 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, n);
-                        const vec v25 = load_part(a10 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, n);  /* log_i */
-                        const vec v26 = v_max(v24, v25);
-                        const vec v27 = v26;  /* m */
-                        const vec v28 = v24 - v27;
-                        const vec v29 = v_exp(v28);
-                        const vec v30 = v29;  /* f */
-                        const vec v31 = v23 * v30;
-                        const vec v32 = v31;  /* df_in */
-                        const vec v33 = load(a11 + r * (PAD(J->units[1])) + u);
-                        const vec v34 = v33 - v32;
-                        const vec v35 = load_part(a12 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, n);  /* z */
-                        const vec v36 = v10 * v35;
-                        const vec v37 = v36 + v19;
-                        const vec v38 = v37;  /* di */
-                        const vec v39 = v25 - v27;
-                        const vec v40 = v_exp(v39);
-                        const vec v41 = v40;  /* i */
-                        const vec v42 = v38 * v41;
-                        const vec v43 = v42;  /* di_in */
-                        const vec v44 = v34 - v43;
-                        const vec v45 = v44;  /* dm */
-                        const vec v46 = v_greater_equal(v24, v25);
-                        const vec v47 = v45 * v46;
-                        const vec v48 = v32 + v47;
-                        const vec v49 = v48;  /* dm_in */
-                        const vec v50 = v19 * v30;
-                        const vec v51 = v10 * v30;
-                        const vec v52 = load_part(a13 + id * (J->units[1]) + u, n);  /* c */
-                        const vec v53 = v5 * v52;
-                        const vec v54 = v53;  /* do */
-                        const vec v55 = v54 * v6;
-                        const vec v56 = splat((real)0x1.0000000000000p+0);
-                        const vec v57 = v56 - v6;
-                        const vec v58 = v55 * v57;
-                        const vec v59 = v58;  /* do_in */
-                        const vec v60 = v49;  /* dlog_f */
-                        const vec v61 = load_part(a14 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, n);
-                        const vec v62 = v_sigmoid(v61);
-                        const vec v63 = v60 * v62;
-                        const vec v64 = v_greater(v25, v24);
-                        const vec v65 = v45 * v64;
-                        const vec v66 = v43 + v65;
-                        const vec v67 = v66;  /* dlog_i */
-                        const vec v68 = v10 * v41;
-                        const vec v69 = v68;  /* dz */
-                        const vec v70 = v35 * v35;
-                        const vec v71 = v56 - v70;
-                        const vec v72 = v69 * v71;
-                        const vec v73 = v72;  /* dz_in */
-                        store(a15 + r * (PAD(J->units[1])) + u, v49);
-                        store(a16 + r * (PAD(J->units[1])) + u, v50);
-                        store(a17 + r * (PAD(J->units[1])) + u, v51);
-                        store_part(a12 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v73, n);
-                        store_part(a10 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v67, n);
-                        store_part(a14 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v63, n);
-                        store_part(a3 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v59, n);
-                        total_0[half] += v73;
-                        total_1[half] += v67;
-                        total_2[half] += v63;
-                        total_3[half] += v59;
+                        const vec v1 = splat((real)0x0.0p+0);
+                        const vec v2 = v_greater(v0, v1);
+                        const vec v3 = load_part(a1 + id * (J->units[1]) + u, n);
+                        const vec v4 = load(a2 + r * (PAD(J->units[1])) + u);
+                        const vec v5 = v3 + v4;
+                        const vec v6 = v5;  /* dh */
+                        const vec v7 = load_part(a3 + id * (J->units[1]) + u, n);  /* n */
+                        const vec v8 = v6 / v7;
+                        const vec v9 = load_part(a4 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, n);  /* o */
+                        const vec v10 = v8 * v9;
+                        const vec v11 = load(a5 + r * (PAD(J->units[1])) + u);
+                        const vec v12 = v11 + v10;
+                        const vec v13 = v12;  /* dc */
+                        const vec v14 = load_part(a6 + id * (J->units[1]) + u, n);
+                        const vec v15 = v13 * v14;
+                        const vec v16 = load_part(a7 + id * (J->units[1]) + u, n);  /* h */
+                        const vec v17 = v6 * v16;
+                        const vec v18 = -v17;
+                        const vec v19 = v18 / v7;
+                        const vec v20 = load(a8 + r * (PAD(J->units[1])) + u);
+                        const vec v21 = v20 + v19;
+                        const vec v22 = v21;  /* dn */
+                        const vec v23 = v22 * v0;
+                        const vec v24 = v15 + v23;
+                        const vec v25 = v24;  /* df */
+                        const vec v26 = load_part(a9 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, n);  /* p */
+                        const vec v27 = load_part(a10 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, n);  /* log_i */
+                        const vec v28 = v_max(v26, v27);
+                        const vec v29 = v28;  /* m */
+                        const vec v30 = v26 - v29;
+                        const vec v31 = v_exp(v30);
+                        const vec v32 = v31;  /* f */
+                        const vec v33 = v25 * v32;
+                        const vec v34 = v33;  /* df_in */
+                        const vec v35 = load(a11 + r * (PAD(J->units[1])) + u);
+                        const vec v36 = v35 - v34;
+                        const vec v37 = load_part(a12 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, n);  /* z */
+                        const vec v38 = v13 * v37;
+                        const vec v39 = v38 + v22;
+                        const vec v40 = v39;  /* di */
+                        const vec v41 = v27 - v29;
+                        const vec v42 = v_exp(v41);
+                        const vec v43 = v42;  /* i */
+                        const vec v44 = v40 * v43;
+                        const vec v45 = v44;  /* di_in */
+                        const vec v46 = v36 - v45;
+                        const vec v47 = v46;  /* dm */
+                        const vec v48 = v_greater_equal(v26, v27);
+                        const vec v49 = v47 * v48;
+                        const vec v50 = v34 + v49;
+                        const vec v51 = v50;  /* dp */
+                        const vec v52 = v_select((ivec)(v2 != splat(0)), v51, v1);
+                        const vec v53 = v52;  /* dp_in */
+                        const vec v54 = v22 * v32;
+                        const vec v55 = v13 * v32;
+                        const vec v56 = load_part(a13 + id * (J->units[1]) + u, n);  /* c */
+                        const vec v57 = v8 * v56;
+                        const vec v58 = v57;  /* do */
+                        const vec v59 = v58 * v9;
+                        const vec v60 = splat((real)0x1.0000000000000p+0);
+                        const vec v61 = v60 - v9;
+                        const vec v62 = v59 * v61;
+                        const vec v63 = v62;  /* do_in */
+                        const vec v64 = v53;  /* dlog_f */
+                        const vec v65 = load_part(a14 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, n);
+                        const vec v66 = v_sigmoid(v65);
+                        const vec v67 = v64 * v66;
+                        const vec v68 = v_greater(v27, v26);
+                        const vec v69 = v47 * v68;
+                        const vec v70 = v45 + v69;
+                        const vec v71 = v_select((ivec)(v2 != splat(0)), v1, v51);
+                        const vec v72 = v70 + v71;
+                        const vec v73 = v72;  /* dlog_i */
+                        const vec v74 = v13 * v43;
+                        const vec v75 = v74;  /* dz */
+                        const vec v76 = v37 * v37;
+                        const vec v77 = v60 - v76;
+                        const vec v78 = v75 * v77;
+                        const vec v79 = v78;  /* dz_in */
+                        store(a15 + r * (PAD(J->units[1])) + u, v53);
+                        store(a16 + r * (PAD(J->units[1])) + u, v54);
+                        store(a17 + r * (PAD(J->units[1])) + u, v55);
+                        store_part(a12 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v79, n);
+                        store_part(a10 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v73, n);
+                        store_part(a14 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v67, n);
+                        store_part(a4 + id * (0 + J->units[1] + J->units[1] + J->units[1] + J->units[1] + J->units[1]) + u, v63, n);
+                        total_0[half] += v79;
+                        total_1[half] += v73;
+                        total_2[half] += v67;
+                        total_3[half] += v63;
                     }
                 }
             }
@@ -784,7 +803,8 @@ static void backward_pass_1(const backward_job *J, const backward_part *P, int64
     }
 }
 
-static void backward_rows(backward_job *J, const backward_part *shared, int64_t number, int member, int members) {
+static void backward_rows(
+    backward_job *J, const backward_part *shared, int64_t number, int member, int members) {
     backward_part own = *shared, *P = &own;
     const int64_t batch = J->batch, first = batch * number / J->parts;
     const int64_t after = batch * (number + 1) / J->parts;

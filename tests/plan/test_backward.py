@@ -147,7 +147,7 @@ def test_every_kind_of_node(text):
     assert_derived_is_autograd(build(text), {"input": 4, "hidden": 6, "proj": 2})
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(formulas(numeric=True), st.integers(1, 3))
 def test_random_formulas(text, steps):
     assert_derived_is_autograd(build(text), SIZES, steps=steps, rows=2)

@@ -39,7 +39,7 @@ def test_the_zoo(name):
         assert node.op != "matmul" or any(isinstance(leaf.attribute, State) for leaf in walk([node]))
 
 
-@settings(max_examples=120)
+@settings(max_examples=50)
 @given(formulas())
 def test_random_formulas(text):
     check(build(text))

@@ -17,7 +17,7 @@ def comes_back(graph):
     return again
 
 
-@settings(max_examples=250)
+@settings(max_examples=100)
 @given(formulas())
 def test_random_formulas_come_back_identical(text):
     comes_back(build(text))

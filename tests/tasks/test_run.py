@@ -131,7 +131,7 @@ def test_a_bad_file_gives_a_clear_error(tmp_path, monkeypatch, name):
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_truncated_file_is_refused(valid, tmp_path, data):
     size = data.draw(st.integers(0, len(valid) - 1))
     path = tmp_path / "model.safetensors"
@@ -141,7 +141,7 @@ def test_a_truncated_file_is_refused(valid, tmp_path, data):
 
 
 @given(data=st.data())
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_flipped_bits_are_refused_or_do_not_matter(valid, tmp_path, data):
     """A flip may leave the meaning as it is (a space in the header); it may never change a weight unnoticed."""
     damaged = bytearray(valid)

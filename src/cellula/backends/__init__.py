@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BACKENDS", "chosen_backend", "compile"]
 
-BACKENDS = ("auto", "c", "reference")
+BACKENDS = ("auto", "c", "c_steps", "scan", "reference")
 
 
 def chosen_backend(backend: str | None = None) -> str:
@@ -45,14 +45,16 @@ def compile(plan: Plan, backend: str | None = None) -> Program:
 
     Args:
         plan: what runs when.
-        backend: `"reference"`, plain torch; `"c"`, generated C, compiled when it first runs; `"auto"`, generated C
-            where it can run a call, else the reference. None: `$CELLULA_BACKEND`, or `"auto"` where that is not set.
+        backend: `"auto"`, the fastest of these that can run a call: `"c"`, generated C, compiled when it first runs;
+            `"scan"`, plain torch, all steps at once, for cells that are affine in their states; `"reference"`, plain
+            torch, step by step. `"c_steps"` is C that never does a block of steps at once, to compare with. None:
+            `$CELLULA_BACKEND`, or `"auto"` where that is not set.
 
     Returns:
         A program: call it with the input, the states, the parameters, the settings and the sizes.
 
     Raises:
-        UsageError: there is no such back end.
+        UsageError: there is no such back end, or `"scan"` cannot run the cell.
 
     Example:
         >>> from cellula import build, compile, make_plan
@@ -60,14 +62,14 @@ def compile(plan: Plan, backend: str | None = None) -> Program:
     """
     name = chosen_backend(backend)
     # torch is loaded only when something is to run.
-    if name == "reference":
+    if name in ("reference", "scan"):
         from cellula.backends.reference import ReferenceProgram
 
-        return ReferenceProgram(plan)
-    if name == "c":
+        return ReferenceProgram(plan, scanned=name == "scan")
+    if name in ("c", "c_steps"):
         from cellula.backends.c.launch.program import CProgram
 
-        return CProgram(plan)
+        return CProgram(plan, blocks=name == "c")
     from cellula.backends.auto import AutoProgram
 
     return AutoProgram(plan)

@@ -14,10 +14,13 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from cellula.backends.operator.launch import register, run_as_operator
-from cellula.graph.node import Constant, Input, Node, Parameter, Setting, State
+from cellula.backends.scan.launch import scan
+from cellula.errors import UsageError
+from cellula.graph.node import Constant, Input, Node, Parameter, Setting, State, constant
 from cellula.graph.ops import OPS
 from cellula.plan.expand import define
 from cellula.plan.plan import Mask, Plan, make_plan
+from cellula.plan.scan import Obstacle, Scan, find_scan
 
 __all__ = ["ReferenceProgram", "Result", "draw_masks"]
 
@@ -129,18 +132,27 @@ class Result:
 
 
 class ReferenceProgram:
-    """A plan as a loop over time in plain torch.
+    """A plan as a loop over time in plain torch, or as a scan over time.
 
     Args:
         plan: what runs when.
+        scanned: whether all steps are to be computed at once; the cell must be affine in its states.
+
+    Raises:
+        UsageError: `scanned`, and the cell is not.
     """
 
-    name = "reference"
-
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, scanned: bool = False) -> None:
+        self.name = "scan" if scanned else "reference"
         # Every op that torch does not spell is planned as its definition: within a loop its parts have their own place.
         self.plan = plan = make_plan(plan.graph, SPELLING)
         self.equations = dict(plan.equations)
+        found = find_scan(plan) if scanned else None
+        if isinstance(found, Obstacle):
+            raise UsageError(
+                f"backend='scan' cannot run {plan.graph.name}: {found}; use backend='auto', which goes step by step"
+            )
+        self.scan = found
         nodes = {leaf for stage in plan.stages for node in stage for leaf in node.inputs if leaf.op == "leaf"}
         self.leaves = nodes | {node for _, node in plan.updates} | {mask.rate for mask in plan.masks}
         # What the loop makes, and what it takes from before it at its own step.
@@ -206,13 +218,16 @@ class ReferenceProgram:
             registers |= draw_masks(plan, x, settings, sizes)
         else:
             registers |= {mask.node: _mean(mask, registers) for mask in plan.masks}
-        for node in (*plan.once, *plan.before):
-            registers[node] = compute(node, registers, sizes)
-        kept = self._kept(names)
         again = None if reset is None or initial is None else (reset if alive is None else reset & alive, initial)
-        registers, state = self._loop(registers, x, dict(state), sizes, alive, kept, again)
-        for node in plan.after:
-            registers[node] = compute(node, registers, sizes)
+        if self.scan is None:
+            for node in (*plan.once, *plan.before):
+                registers[node] = compute(node, registers, sizes)
+            registers, state = self._loop(registers, x, dict(state), sizes, alive, self._kept(names), again)
+            for node in plan.after:
+                registers[node] = compute(node, registers, sizes)
+        else:
+            state = self._scanned(self.scan, registers, x, state, sizes, alive, again)
+            evaluate([self.equations[name] for name in names], registers, sizes)
         values = [self._whole(registers[self.equations[name]], x, name, sizes, alive) for name in names]
         return Result(values[0], state, dict(zip(record, values[1:], strict=True)))
 
@@ -286,11 +301,58 @@ class ReferenceProgram:
             registers[node] = torch.stack([value.expand(x.shape[1], value.shape[-1]) for value in values])
         return registers, state
 
+    def _scanned(
+        self, found: Scan, registers: Registers, x: Tensor, state: Mapping[str, Tensor], sizes: Mapping[str, int],
+        alive: Tensor | None, again: tuple[Tensor, Mapping[str, Tensor]] | None,
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """Put the states before every step into the registers, and return those after the last one."""
+        final: dict[str, Tensor] = {}
+        leaves = {one.attribute.slot: one for one in self.leaves if isinstance(one.attribute, State)}
+        steps = len(x)
+        last = None if alive is None else alive.sum(0).view(1, -1, 1)
+        for group in found.groups:
+            start = [state[slot] for slot in group.slots]
+            whole = [(steps, *one.shape) for one in start]
+            entries = [one for row in group.coefficients for one in row if one is not None]
+            offsets = [constant(0.0) if one is None else one for one in group.offsets]
+            evaluate([*entries, *offsets], registers, sizes)
+            b = [registers[one].expand(shape) for one, shape in zip(offsets, whole, strict=True)]
+            a = [
+                [None if one is None else registers[one].expand(shape) for one in row]
+                for row, shape in zip(group.coefficients, whole, strict=True)
+            ]
+            initial = None if again is None else [again[1][slot] for slot in group.slots]
+            if again is not None and initial is not None:
+                a, b = _begun_anew(a, b, again[0], initial)
+            values = scan(a, b, start) if group.remembers else b
+            for number, slot in enumerate(group.slots):
+                series = torch.cat([start[number].unsqueeze(0), values[number]])
+                before = series[:-1]
+                if again is not None and initial is not None:
+                    before = torch.where(again[0], initial[number], before)
+                registers[leaves[slot]] = before
+                final[slot] = series[-1] if last is None else series.gather(0, last.expand(1, *whole[number][1:]))[0]
+        return final
+
     def _whole(self, value: Tensor, x: Tensor, name: str, sizes: Mapping[str, int], alive: Tensor | None) -> Tensor:
         """A node over all steps and rows [T, B, H], zero where a row has ended."""
         size = self.equations[name].size
         value = value.expand(*x.shape[:2], 1 if size is None else sizes[size])
         return value if alive is None else torch.where(alive, value, torch.zeros_like(value))
+
+
+def _begun_anew(
+    a: list[list[Tensor | None]], b: list[Tensor], reset: Tensor, initial: Sequence[Tensor]
+) -> tuple[list[list[Tensor | None]], list[Tensor]]:
+    """Coefficients and offsets of steps of which some begin anew: those do not look at what was before."""
+    offsets = []
+    for row, offset in zip(a, b, strict=True):
+        own = offset
+        for entry, value in zip(row, initial, strict=True):
+            own = own if entry is None else own + entry * value
+        offsets.append(torch.where(reset, own, offset))
+    zeros = [[None if one is None else torch.where(reset, torch.zeros_like(one), one) for one in row] for row in a]
+    return zeros, offsets
 
 
 def _steps(value: Tensor, x: Tensor) -> Tensor:

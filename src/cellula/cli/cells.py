@@ -13,7 +13,11 @@ from cellula.cli.program import cli
 __all__ = ["cells_command"]
 
 
-@cli.command("cells", epilog=examples("cellula cells", "cellula cells --json"))
+@cli.command(
+    "cells",
+    short_help="List the cells that come with Cellula.",
+    epilog=examples("cellula cells", "cellula cells --json"),
+)
 @output_options
 def cells_command(as_json: bool) -> None:
     """List the cells that come with Cellula, one line each."""

@@ -16,10 +16,11 @@ __all__ = ["compare"]
 
 
 @cli.command(
+    short_help="Draw several cells side by side.",
     epilog=examples(
         "cellula compare lstm peephole_lstm gru --output three.svg",
         "cellula compare lstm my.cell --output mine.png",
-    )
+    ),
 )
 @click.argument("names", metavar="CELL_OR_FILE...", nargs=-1, required=True)
 @click.option("--output", type=click.Path(path_type=Path), help="The .svg or .png file to write.")

@@ -22,11 +22,12 @@ _MODULE_OPTIONS = ("inputs", "hidden", "pairs", "layers", "bidirectional", "batc
 
 
 @cli.command(
+    short_help="Write a run or a cell as ONNX.",
     epilog=examples(
         "cellula export runs/demo",
         "cellula export lstm --input 3 --hidden 16 --output lstm.onnx",
         "cellula export my.cell --streaming --set leak=0.2",
-    )
+    ),
 )
 @click.argument("source", metavar="RUN_OR_CELL")
 @click.option("--format", "form", type=click.Choice(["onnx"]), default="onnx", show_default=True, help="What to write.")

@@ -13,7 +13,10 @@ from cellula.cli.program import cli
 __all__ = ["backtest", "predict"]
 
 
-@cli.command(epilog=examples("cellula predict runs/demo", "cellula predict runs/demo new.csv --output forecast.csv"))
+@cli.command(
+    short_help="Forecast what comes next.",
+    epilog=examples("cellula predict runs/demo", "cellula predict runs/demo new.csv --output forecast.csv"),
+)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("data", required=False, type=click.Path(path_type=Path))
 @click.option(
@@ -41,7 +44,10 @@ def predict(
         click.echo(to_csv(frame), nl=False)
 
 
-@cli.command(epilog=examples("cellula backtest runs/demo", "cellula backtest runs/demo later.csv --json"))
+@cli.command(
+    short_help="Test a run beside the baselines.",
+    epilog=examples("cellula backtest runs/demo", "cellula backtest runs/demo later.csv --json"),
+)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("data", required=False, type=click.Path(path_type=Path))
 @output_options

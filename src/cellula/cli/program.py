@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+import warnings
 from typing import Any
 
 import click
@@ -20,6 +22,7 @@ WRONG, INTERRUPTED = 1, 130
 def main() -> None:
     """Run the command line and leave with its exit code."""
     arguments = sys.argv[1:]
+    warnings.showwarning = _note
     try:
         code = cli.main(arguments, standalone_mode=False)
     except click.exceptions.Exit as error:
@@ -49,7 +52,33 @@ def _complain(error: Exception, *, as_json: bool) -> None:
         click.echo(json.dumps({"error": type(error).__name__, "message": str(error), **_problems(error)}))
     else:
         click.secho("error: ", fg="red", nl=False, err=True)
-        click.echo(str(error), err=True)
+        # The text of a formula is shown as it is.
+        click.echo(str(error) if isinstance(error, FormulaError) else _as_options(str(error)), err=True)
+
+
+def _note(message: Warning | str, category: type[Warning], *_: object) -> None:
+    """A warning as people read it: without the line of our code that gave it."""
+    click.secho("note: ", fg="yellow", nl=False, err=True)
+    click.echo(_as_options(str(message)), err=True)
+
+
+# Messages name arguments as Python has them: `missing='forward'` is `--missing forward` here.
+_ARGUMENT = re.compile(
+    r"(?<![\w.])(target|time|series|known|past|timezone|horizon|window|season|level|missing|irregular|run|patch)="
+    r"('\w+')?(?=(\S?))"
+)
+
+
+def _as_options(text: str) -> str:
+    """A message that names options of the command line instead of arguments."""
+
+    def option(found: re.Match[str]) -> str:
+        name, value, following = found.groups()
+        if value:
+            return f"--{name} {value[1:-1]}"
+        return f"--{name}" if following in ("", *".,;:)") else f"--{name} "
+
+    return _ARGUMENT.sub(option, text)
 
 
 def _problems(error: Exception) -> dict[str, Any]:
@@ -74,7 +103,21 @@ def _problems(error: Exception) -> dict[str, Any]:
     }
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+# What a newcomer does first, in that order; the commands' own help has more.
+_FIRST = """\b
+Examples:
+  cellula cells
+  cellula show lstm
+  cellula check my.cell
+  cellula train forecast --cell my.cell --run runs/mine
+  cellula predict runs/mine
+  cellula train forecast --help"""
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=_FIRST,
+)
 @click.version_option(package_name="cellula", message="cellula %(version)s")
 def cli() -> None:
     """Recurrent cells written as formulas: look at them, check your own, train and use them."""

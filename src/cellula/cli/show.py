@@ -51,6 +51,7 @@ _SIZED_FORMS: dict[str, Callable[[Graph, dict[str, int], dict[str, float]], str]
 
 
 @cli.command(
+    short_help="Show a cell: formula, nodes, sizes, diagram.",
     epilog=examples(
         "cellula show lstm",
         "cellula show lstm --as bptt",
@@ -60,7 +61,7 @@ _SIZED_FORMS: dict[str, Callable[[Graph, dict[str, int], dict[str, float]], str]
         "cellula show gru --as diagram --steps 3 --output gru.png",
         "cellula show my.cell --input 3 --hidden 32",
         "cellula show gru --json",
-    )
+    ),
 )
 @click.argument("cell", metavar="CELL_OR_FILE")
 @click.option(

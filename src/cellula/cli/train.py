@@ -16,7 +16,7 @@ from cellula.errors import UsageError
 __all__ = ["train", "train_forecast_command"]
 
 
-@cli.group()
+@cli.group(epilog=examples("cellula train forecast", "cellula train forecast --help"))
 def train() -> None:
     """Train a network on a task."""
 
@@ -28,6 +28,7 @@ def _columns(texts: tuple[str, ...]) -> tuple[str, ...]:
 
 @train.command(
     "forecast",
+    short_help="Train a forecaster on a table, or on the weather that ships.",
     epilog=examples(
         "cellula train forecast",
         "cellula train forecast power.csv --time Time --target Demand --known Holiday --horizon 48",
@@ -57,6 +58,10 @@ def _columns(texts: tuple[str, ...]) -> tuple[str, ...]:
     "--missing", type=click.Choice(["refuse", "forward", "interpolate"]), help="What to do with missing values."
 )
 @click.option("--irregular", type=click.Choice(["refuse", "regularize"]), help="What to do with rows off the grid.")
+@click.option(
+    "--level", multiple=True, type=click.IntRange(1, 99), help="An interval in percent.  [default: 80 and 95]"
+)
+@click.option("--fixed-intervals", is_flag=True, help="Leave the intervals as the validation part calibrated them.")
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the data at most.")
 @click.option("--batch-size", type=click.IntRange(1), help="Windows a step.")
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="The highest learning rate.")
@@ -84,8 +89,6 @@ def train_forecast_command(
     if as_json:
         click.echo(json.dumps(outcome.to_dict()))
     elif outcome.backtest is not None:
-        for note in outcome.notes:
-            click.echo(f"note: {note}")
         click.echo(f"{outcome.backtest}\n\nmodel    {run / 'model.safetensors'}")
         for name in outcome.files:
             click.echo(f"{'report' if name.endswith('.html') else 'picture':<9}{run / name}")
@@ -126,6 +129,9 @@ def _forecaster(given: dict[str, Any]) -> Any:
         target=_columns(given["target"]) or None,
         known=_columns(given["known"]),
         past="rest" if past == ("rest",) else past,
+        adaptive=not given["fixed_intervals"],
     )
+    if given["level"]:
+        forecaster.set_params(level=given["level"])
     options = {parameter: given[option] for option, parameter in _PARAMETERS.items() if given[option] is not None}
     return forecaster.set_params(**options)

@@ -79,7 +79,7 @@ ERRORS: dict[str, ErrorKind] = {
     "syntax": ErrorKind(
         "this cannot be read: {what}",
         "an equation is written `h[t] = tanh(x[t] @ W + h[t-1] @ U + b)`",
-        ("h[t] = ", "h[t] = x[t] @", "h[t] == ", "h[t] = x[t] W", "h[t] = 3 tanh(x[t])"),
+        ("h[t] = ", "h[t] = x[t] @", "h[t] == ", "h[t] = x[t] W", "h[t] = 3 tanh(x[t])", "h[t] := x[t] @ W"),
     ),
     # Statements
     "statement": ErrorKind(
@@ -88,6 +88,7 @@ ERRORS: dict[str, ErrorKind] = {
         (
             "import os",
             "def f(x): return x",
+            "def f(x):",
             "if 1: h[t] = 2",
             "h[t]",
             "del h",
@@ -97,7 +98,7 @@ ERRORS: dict[str, ErrorKind] = {
     ),
     "target": ErrorKind(
         "`{text}` cannot be assigned",
-        "the left side is one node, `{name}[t] = ...`, or one declared name, `{name} = vector(...)`",
+        "{help}",
         (
             "h[t], c[t] = x[t]",
             "h.c = x[t]",
@@ -205,7 +206,7 @@ ERRORS: dict[str, ErrorKind] = {
     ),
     "operator": ErrorKind(
         "the operator `{operator}` is not part of the language",
-        "there are `+ - * / ** @` and the comparisons `< <= > >= == !=`",
+        "{help}",
         (
             "h[t] = x[t] // 2",
             "h[t] = x[t] % 2",
@@ -238,7 +239,12 @@ ERRORS: dict[str, ErrorKind] = {
     "unknown-function": ErrorKind(
         "`{name}` is not a function",
         "{help}",
-        ("h[t] = tnah(x[t] @ W)", "h[t] = attention(x[t] @ W)", "h[t] = matrix(x[t])"),
+        (
+            "h[t] = tnah(x[t] @ W)",
+            "h[t] = attention(x[t] @ W)",
+            "h[t] = matrix(x[t])",
+            "h[t] = concat(x[t], h[t-1]) @ W",
+        ),
     ),
     "arity": ErrorKind(
         "`{name}` takes {expected}, not {given}",

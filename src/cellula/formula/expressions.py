@@ -58,7 +58,7 @@ _FOREIGN = {
     ast.IfExp: "`... if ... else ...` (there is `where(condition, a, b)`)",
     ast.Attribute: "an attribute (`a.b`; only `W.T` right of `@` has a meaning)",
     ast.Tuple: "a tuple",
-    ast.List: "a list",
+    ast.List: "a list (for a product with both parts write `x[t] @ W + h[t-1] @ U`)",
     ast.Dict: "a dictionary",
     ast.Set: "a set",
     ast.BoolOp: "`and`/`or` (multiply comparisons for `and`)",
@@ -109,10 +109,10 @@ class ExpressionReader:
         """The name of the node that an equation assigns."""
         name = next((n.id for n in ast.walk(node) if isinstance(n, ast.Name) and n.id != "t"), "name")
         if not single or not isinstance(node, ast.Subscript) or not isinstance(node.value, ast.Name):
-            self._fail("target", node, text=self.excerpt(node), name=name)
+            self._fail("target", node, text=self.excerpt(node), help=_advise_target(node, single, name))
         lag = _lag(node.slice)
         if lag is None:
-            self._fail("target", node, text=self.excerpt(node), name=name)
+            self._fail("target", node, text=self.excerpt(node), help=_advise_target(node, single, name))
         if lag != 0:
             self._fail("target-step", node, text=self.excerpt(node), name=name)
         if name == "x":
@@ -227,7 +227,10 @@ class ExpressionReader:
     def _foreign_operator(self, operator: ast.AST, node: ast.expr) -> NoReturn:
         if type(operator) in _FOREIGN:
             self._fail("expression", node, what=_FOREIGN[type(operator)])
-        self._fail("operator", node, operator=_FOREIGN_OPERATORS.get(type(operator), "?"))
+        advice = "there are `+ - * / ** @` and the comparisons `< <= > >= == !=`"
+        if isinstance(operator, ast.BitXor):
+            advice = f"write `**` for a power; {advice}"
+        self._fail("operator", node, operator=_FOREIGN_OPERATORS.get(type(operator), "?"), help=advice)
 
     def _binary(self, node: ast.BinOp) -> Apply:
         operation = self._operator(node.op, node)
@@ -283,6 +286,17 @@ def _lag(node: ast.expr) -> int | None:
     return sign * right.value
 
 
+def _advise_target(node: ast.expr, single: bool, name: str) -> str:
+    """What to write on the left side instead."""
+    if not single:
+        return (
+            f"an equation has one node and one `=`: `{name}[t] = ...`; a sum over time reads `{name}[t-1]` on the right"
+        )
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+        return f"write `{name}[t] = ...` only: a state starts from zero, or from what the caller gives"
+    return f"the left side is one node, `{name}[t] = ...`, or one declared name, `{name} = vector(...)`"
+
+
 def _advise(name: str, value: ast.expr) -> str:
     """What to write where a declaration was not understood."""
     if isinstance(value, ast.Constant) and isinstance(value.value, int | float):
@@ -290,7 +304,8 @@ def _advise(name: str, value: ast.expr) -> str:
     near = difflib.get_close_matches(_called(value), DECLARATIONS, n=1)
     if near:
         return f"did you mean `{near[0]}`?"
-    step = f"for something computed at every step write `{name}[t] = ...`"
+    # Many texts write the step as an index below: h_t.
+    step = f"for something computed at every step write `{name.removesuffix('_t')}[t] = ...`"
     if isinstance(value, ast.Call):
         return f"{step}; the declarations are " + ", ".join(f"`{kind}(...)`" for kind in DECLARATIONS)
     return step

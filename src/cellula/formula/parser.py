@@ -19,10 +19,15 @@ __all__ = ["Reading", "parse", "parse_expression", "read"]
 TEXT_LIMIT = 65_536  # characters of a whole formula
 _DEPTH_LIMIT = 100  # levels of one expression
 _BROKEN_NAME = re.compile(r"\s*([A-Za-z]\w*)")
+# The end of something complete, after which only an operator may come.
+_RUN_ON = re.compile(r"[\w)\]]\s+$")
 # What Python says of a text, where that would lead astray here.
 _REWORDED = {
     ". Perhaps you forgot a comma?": "; is an operator missing?",
     " here. Maybe you meant '==' instead of '='?": "",
+    "cannot use assignment expressions with subscript": "`:=` is not part of the language, write `=`",
+    "invalid decimal literal": "a number runs into a name; is an operator missing?",
+    "unexpected EOF while parsing": "the text ends where a line should go on",
     "cannot assign to function call": "a step stands in square brackets, `h[t] = ...`, not in round ones",
 }
 _STATEMENTS = {
@@ -156,6 +161,11 @@ class _Reader:
                 body = ast.parse(line.text).body
         except IndentationError:
             indent = len(line.text) - len(line.text.lstrip())
+            if not indent:
+                # Python misses the block below it; here such a statement is wrong by itself.
+                word = line.text.split(maxsplit=1)[0]
+                self._report("statement", Span(line.line, 0, line.line, len(word)), what=f"`{word}`")
+                return
             self._report("indentation", Span(line.line, 0, line.line, max(indent, 1)))
             return
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -208,6 +218,8 @@ class _Reader:
         what = error.msg or "invalid syntax"
         for pythons, ours in _REWORDED.items():
             what = what.replace(pythons, ours)
+        if what == "invalid syntax" and _RUN_ON.search(line.text.split("\n")[-1][: max((error.offset or 1) - 1, 0)]):
+            what += "; is an operator missing before this?"
         row = min(max((error.lineno or 1) - 1, 0), line.text.count("\n"))
         column = min(max((error.offset or 1) - 1, 0), len(line.text.split("\n")[row]))
         self._report("syntax", Span(line.line + row, column, line.line + row, column + 1), what=what)

@@ -6,7 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["INITS", "InitKind", "InitNumber", "complaint"]
+from cellula.graph.graph import Graph
+from cellula.graph.node import Init, Parameter, State, walk
+
+__all__ = ["INITS", "InitKind", "InitNumber", "complaint", "default_init"]
 
 
 @dataclass(frozen=True)
@@ -112,3 +115,21 @@ def complaint(kind: str, numbers: Sequence[float]) -> str | None:
     if row.ordered and numbers[0] > numbers[1]:
         return f"`{kind}` from {numbers[0]:g} to {numbers[1]:g} is empty; put the lower number first"
     return None
+
+
+def default_init(graph: Graph, parameter: Parameter) -> Init:
+    """How a parameter starts whose formula does not say.
+
+    Matrices that lead from the past to a value of the same size start orthogonal, other matrices after Glorot and
+    Bengio; a recurrent diagonal starts uniform in -1..1, vectors and scalars start at 0.
+    """
+    if parameter.kind == "diagonal":
+        return Init("uniform", (-1.0, 1.0))
+    if parameter.kind != "matrix":
+        return Init("constant", (0.0,))
+    square = parameter.sizes[0] == parameter.sizes[1]
+    products = [
+        node for node in graph.nodes if node.op in ("matmul", "transposed") and node.inputs[1].attribute == parameter
+    ]
+    recurrent = any(isinstance(below.attribute, State) for node in products for below in walk([node.inputs[0]]))
+    return Init("orthogonal", (1.0,)) if square and recurrent else Init("xavier")

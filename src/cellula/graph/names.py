@@ -61,7 +61,12 @@ def nearest(name: str, known: Iterable[str], otherwise: str) -> str:
 
 def _advise(names: Names, name: str, known: Iterable[str], otherwise: str) -> str:
     """The nearest name, but not for hundreds of mistakes: comparing thousands of names takes minutes."""
-    return nearest(name, known, otherwise) if len(names.problems) < _ADVISED else otherwise
+    if len(names.problems) >= _ADVISED:
+        return otherwise
+    known = list(known)
+    # Capitals are what many texts write for vectors: `X[t]`.
+    same = [other for other in known if other.lower() == name.lower()]
+    return f"did you mean `{same[0]}`?" if same else nearest(name, known, otherwise)
 
 
 def collect_names(reading: Reading) -> Names:
@@ -188,6 +193,17 @@ def _check_name(node: Name, names: Names, reading: Reading) -> None:
         names.parameters.setdefault(name, node.span)
 
 
+# What other libraries have a function for, and this language has not.
+_JOIN = "for a product with both parts write `x[t] @ W + h[t-1] @ U`, which is the same"
+_OTHER_WORDS = dict.fromkeys(("concat", "concatenate", "cat", "stack", "hstack", "vstack"), _JOIN) | {
+    "linear": "write `x[t] @ W + b`",
+    "matmul": "write `x[t] @ W`",
+    "dot": "write `x[t] @ W`",
+    "mul": "write `a * b`",
+    "hadamard": "write `a * b`",
+}
+
+
 def _check_apply(node: Apply, names: Names) -> None:
     if node.operation in LINEAR:
         right = node.arguments[1]
@@ -197,7 +213,7 @@ def _check_apply(node: Apply, names: Names) -> None:
     if node.operation not in OPS:
         known = [name for name, op in OPS.items() if op.symbol is None]
         otherwise = "the functions are " + ", ".join(f"`{name}`" for name in sorted(known))
-        advice = _advise(names, node.operation, known, otherwise)
+        advice = _advise(names, node.operation, known, _OTHER_WORDS.get(node.operation, otherwise))
         if node.operation in DECLARATIONS:
             advice = f"declare it on a line of its own: `name = {node.operation}(...)`"
         names.problems.append(problem("unknown-function", node.operation_span, name=node.operation, help=advice))

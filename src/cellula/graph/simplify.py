@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from cellula.graph.node import Constant, Node, apply, constant
+from cellula.graph.node import Constant, Node, apply, constant, walk
 from cellula.graph.ops import OPS
 
-__all__ = ["simplified"]
+__all__ = ["simplified", "simplified_below"]
 
 
 def _value(node: Node) -> float | None:
@@ -102,3 +102,15 @@ def simplified(node: Node) -> Node:
         if found is None or found is node:
             return node
         node = found
+
+
+def simplified_below(root: Node) -> Node:
+    """The expression with every op on the way down to named values simplified."""
+    done: dict[Node, Node] = {}
+    for node in walk([root]):
+        if node.op not in OPS:
+            done[node] = node
+            continue
+        inputs = tuple(done[child] for child in node.inputs)
+        done[node] = simplified(apply(node.op, inputs, None if node.attribute is None else int(str(node.attribute))))
+    return done[root]

@@ -48,8 +48,9 @@ def colour_scale(node: Recorded, values: np.ndarray) -> ScalarMappable:
     if node.bounds == (0.0, 1.0):
         return ScalarMappable(Normalize(0.0, 1.0), matplotlib.colormaps[GATES])
     finite = np.abs(values[np.isfinite(values)])
-    most = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
-    return ScalarMappable(Normalize(-most, most), matplotlib.colormaps[STATES])
+    # A few characters far out must not make all others pale.
+    most = float(np.quantile(finite, 0.99)) if finite.size else 0.0
+    return ScalarMappable(Normalize(-(most or 1.0), most or 1.0), matplotlib.colormaps[STATES])
 
 
 def lines_of(text: str, columns: int = COLUMNS) -> list[range]:

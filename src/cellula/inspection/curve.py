@@ -57,7 +57,10 @@ def draw_memory(memory: GradientOverLags, cell: str, step: str = "") -> Drawing:
         axes.set_yscale("log")
         top, bottom = limits(memory)
         axes.set_ylim(bottom, top)
-        axes.set_xlim(-0.5, len(lags) - 0.5)
+        # What lies below the axis needs no room.
+        seen = np.flatnonzero(memory.norms >= bottom)
+        last = int(seen[-1]) if seen.size and not np.isinf(memory.norms[-1]) else len(lags) - 1
+        axes.set_xlim(-0.5, min(len(lags) - 1, max(1.1 * last, memory.effective_memory + 1)) + 0.5)
         axes.grid(axis="y")
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(power))
@@ -66,8 +69,8 @@ def draw_memory(memory: GradientOverLags, cell: str, step: str = "") -> Drawing:
             mark_reach(memory, axes)
         axes.set_xlabel(f"steps{step} back from the last output")
         axes.set_ylabel("norm of its gradient")
-        grows = memory.verdict == "explodes"
-        axes.legend(loc="upper left" if grows else "upper right", frameon=True, edgecolor="none", framealpha=1.0)
+        # Beside the title, where it covers neither a curve nor a line.
+        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2)
         figure.suptitle(f"{cell}: {WORDS[memory.verdict]}", x=0.01, ha="left", fontsize=11.5, fontweight="bold")
         axes.set_title(detail(memory), fontsize=9.5, color=MUTED)
     return Drawing(figure)

@@ -13,6 +13,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from cellula.errors import RunError, UsageError
 
@@ -129,5 +130,9 @@ def encode(figure: Figure, **options: Any) -> bytes:
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
         # A script that no installed font has shows as boxes in the PNG; the page and the SVG keep the text.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
+        if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+            # Laid out once: a second time it would begin from the first result, and end a hair beside it.
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
         figure.savefig(target, **options)
     return target.getvalue()

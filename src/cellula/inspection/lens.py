@@ -196,6 +196,11 @@ class Lens:
         """
         if form not in ("png", "svg"):
             raise UsageError(f"form is {form!r}; write 'png' or 'svg'")
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot make the folder {folder}: {error.strerror or error}") from error
         drawings = {"heat-map": self.heat_map(*names, row=row, layer=layer, order=order)}
         if self.memory is not None:
             drawings["memory"] = self.memory_curve()
@@ -205,12 +210,10 @@ class Lens:
             drawings[f"trace-{unit}"] = self.trace(unit, *names, row=row, layer=layer)
             if self.characters:
                 drawings[f"text-{unit}"] = self.coloured_text(unit, names[0] if names else None, row, layer)
-        folder = Path(folder)
         files = {f"{name}.{form}": drawing.encoded(form) for name, drawing in drawings.items()}
         files |= {f"{name}.html": drawing.html().encode() for name, drawing in drawings.items() if drawing.has_page}
         files["lens.json"] = (json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n").encode()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             for name, data in files.items():
                 (folder / name).write_bytes(data)
         except OSError as error:

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from cellula.errors import UsageError
 from cellula.graph.graph import Graph
-from cellula.graph.node import Init, Parameter, State, walk
+from cellula.graph.inits import default_init
+from cellula.graph.node import Parameter
 
-__all__ = ["default_init", "initialize", "triangle"]
+__all__ = ["initialize", "triangle"]
 
 
 def _blocks(tensor: Tensor, fill: Callable[[Tensor], object]) -> None:
@@ -122,24 +123,6 @@ def triangle(parameter: Parameter, tensor: Tensor) -> Tensor:
     """1 where a block-triangular matrix may have weights: from a group to itself and to the groups before it."""
     groups = [torch.arange(units, device=tensor.device) * parameter.triangle // units for units in tensor.shape]
     return (groups[0][:, None] >= groups[1][None, :]).to(tensor)
-
-
-def default_init(graph: Graph, parameter: Parameter) -> Init:
-    """How a parameter starts whose formula does not say.
-
-    Matrices that lead from the past to a value of the same size start orthogonal, other matrices after Glorot and
-    Bengio; a recurrent diagonal starts uniform in -1..1, vectors and scalars start at 0.
-    """
-    if parameter.kind == "diagonal":
-        return Init("uniform", (-1.0, 1.0))
-    if parameter.kind != "matrix":
-        return Init("constant", (0.0,))
-    square = parameter.sizes[0] == parameter.sizes[1]
-    products = [
-        node for node in graph.nodes if node.op in ("matmul", "transposed") and node.inputs[1].attribute == parameter
-    ]
-    recurrent = any(isinstance(below.attribute, State) for node in products for below in walk([node.inputs[0]]))
-    return Init("orthogonal", (1.0,)) if square and recurrent else Init("xavier")
 
 
 @torch.no_grad()

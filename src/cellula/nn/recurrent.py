@@ -65,8 +65,9 @@ class Recurrent(nn.Module):
         batch_first: inputs and outputs are [B, T, ...] instead of [T, B, ...]; states are not concerned.
         initial_state: `"zero"`, or `"learned"`: a learned start per layer and direction, used where no state is given.
         device, dtype: of the parameters.
-        backend: `"auto"`: generated C where it can run a call, else the reference; `"c"`; `"reference"`: plain torch.
-            None: `$CELLULA_BACKEND`, or `"auto"` where that is not set.
+        backend: `"auto"`: generated C where it can run a call, else torch; `"c"`; `"scan"`: plain torch, all steps at
+            once, where the cell is affine in its states; `"reference"`: plain torch, step by step. None:
+            `$CELLULA_BACKEND`, or `"auto"` where that is not set.
         checkpoint_every: while training keep the states of every so many steps only, and compute the steps between
             again on the way back: the square root of the number of steps takes the least memory. None: keep all steps.
         **settings: the formula's own settings (`leak=0.3`) and sizes (`proj=32`).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from cellula.graph.node import (
@@ -19,7 +19,7 @@ from cellula.graph.node import (
     walk,
 )
 from cellula.graph.ops import OPS
-from cellula.graph.simplify import simplified
+from cellula.graph.simplify import simplified, simplified_below
 from cellula.plan.expand import gradient
 from cellula.plan.plan import Plan
 
@@ -63,12 +63,13 @@ class Backward:
     input: Node | None
 
 
-def make_backward(plan: Plan, frozen: Container[str] = ()) -> Backward:
+def make_backward(plan: Plan, frozen: Container[str] = (), recorded: Sequence[str] = ()) -> Backward:
     """Derive the backward step of a plan by symbolic reverse mode, one row of the op table at a time.
 
     Args:
         plan: the forward step.
         frozen: names of parameters whose gradient nobody wants.
+        recorded: names of other values of which the loss gives a gradient, as of the output.
 
     Example:
         >>> from cellula import build, make_plan
@@ -77,7 +78,7 @@ def make_backward(plan: Plan, frozen: Container[str] = ()) -> Backward:
         >>> [name for name, _ in backward.gradients]
         ['dh', 'dh_in']
     """
-    return _Reverse(plan, frozen).run()
+    return _Reverse(plan, frozen).run(recorded)
 
 
 class _Reverse:
@@ -95,12 +96,14 @@ class _Reverse:
         # A value that has a name is read by it.
         self.named = {node.inputs[0]: node for _, node in plan.equations if node.inputs[0].size == node.size}
 
-    def run(self) -> Backward:
+    def run(self, recorded: Sequence[str]) -> Backward:
         """The backward step."""
         plan = self.plan
         equations = dict(plan.equations)
         output = equations[plan.graph.output]
         self._add(output, leaf(Adjoint(plan.graph.output, False, output.size)))
+        for name in recorded:
+            self._add(equations[name], leaf(Adjoint(name, False, equations[name].size)))
         slots = {state.slot: state for state in plan.graph.states}
         for slot, node in plan.updates:
             self._add(node, leaf(Adjoint(slot, True, slots[slot].size)))
@@ -151,7 +154,7 @@ class _Reverse:
         for index, child in enumerate(node.inputs):
             part = gradient(node, index, found, self.named.get(node)) if child in self.wanted else None
             if part is not None:
-                self._add(child, _simplify_all(part))
+                self._add(child, simplified_below(part))
 
     def _pass_through_matrix(self, node: Node, found: Node) -> None:
         value, matrix = node.inputs
@@ -171,18 +174,6 @@ def _wanted(nodes: list[Node], frozen: Container[str]) -> set[Node]:
         if learned or isinstance(what, Input | State) or any(child in wanted for child in node.inputs):
             wanted.add(node)
     return wanted
-
-
-def _simplify_all(root: Node) -> Node:
-    """The expression with every op on the way down to named values simplified."""
-    done: dict[Node, Node] = {}
-    for node in walk([root]):
-        if node.op not in OPS:
-            done[node] = node
-            continue
-        inputs = tuple(done[child] for child in node.inputs)
-        done[node] = simplified(apply(node.op, inputs, None if node.attribute is None else int(str(node.attribute))))
-    return done[root]
 
 
 def _owners(plan: Plan) -> tuple[dict[Node, str], set[Node]]:

@@ -14,7 +14,7 @@ from cellula.plan.expand import expand
 from cellula.plan.layout import BackwardKernel, Column, LateProduct, Layout, Source, WeightProduct
 from cellula.plan.once import Once, separate_once
 from cellula.plan.plan import Plan, make_plan
-from cellula.plan.schedule import Schedule, make_schedule, operands
+from cellula.plan.schedule import Schedule, make_schedule, operands, spans_steps
 
 __all__ = ["BackwardKernel", "Column", "Kernel", "LateProduct", "Source", "WeightProduct", "make_kernel"]
 
@@ -34,6 +34,7 @@ class Kernel:
         kept: the states of which the backward steps read what they were. Where such a one is the output, or the input,
             its values are there anyway.
         backward: the backward step; None in a kernel for inference.
+        blocks: whether a pass of the forward step does a block of steps before the next one begins.
     """
 
     graph: Graph
@@ -45,6 +46,7 @@ class Kernel:
     records: tuple[tuple[str, Node], ...]
     kept: tuple[str, ...]
     backward: BackwardKernel | None
+    blocks: bool
 
     @property
     def output_slot(self) -> str | None:
@@ -83,8 +85,9 @@ class Kernel:
 
 
 def make_kernel(
-    graph: Graph, native: Container[str], *, training: bool = False, backward: bool = False, record: Sequence[str] = ()
-) -> Kernel:
+    graph: Graph, native: Container[str], *, training: bool = False, backward: bool = False,
+    record: Sequence[str] = (), blocks: bool = True,
+) -> Kernel:  # fmt: skip
     """Lay out the kernels of a cell.
 
     Args:
@@ -92,7 +95,8 @@ def make_kernel(
         native: the ops that the back end spells.
         training: whether dropout and zoneout draw; otherwise their expectation is built in.
         backward: whether gradients are wanted.
-        record: names of nodes to return too; not together with `backward`.
+        record: names of nodes to return too; with `backward` the loss may depend on them.
+        blocks: whether passes may do blocks of steps, where each unit runs through time by itself.
 
     Example:
         >>> from cellula import load_cell
@@ -105,24 +109,27 @@ def make_kernel(
     steps, once = separate_once(graph if training else _without_draws(graph))
     plan = make_plan(steps)
     settled = {one.parameter.name for one in once if not _is_learned(one.node)}
-    derived = make_backward(plan, settled) if backward else None
+    recorded = [name for name in record if name != graph.output]
+    derived = make_backward(plan, settled, recorded) if backward else None
     roots = [node for _, node in (*plan.equations, *plan.updates)]
     done = _expanded([*roots, *_roots(derived)], native)
     equations = {name: done[node] for name, node in plan.equations}
     updates = tuple((slot, done[node]) for slot, node in plan.updates)
     records = tuple((name, equations[name]) for name in record)
     output = equations[graph.output]
-    part = None if derived is None else Layout(derived, done, equations, dict(updates)).run()
+    passed = {leaf(state): dict(updates)[state.slot] for state in plan.graph.states}
+    blocks = blocks and spans_steps([], (), passed)
+    part = None if derived is None else Layout(derived, done, equations, dict(updates), blocks).run()
     wanted = [output, *(node for _, node in updates), *(node for _, node in records)]
     kept: tuple[str, ...] = ()
     if part is not None:
         wanted += [column.node for column, _ in part[0].work]
         kept = part[1]
-    forward = make_schedule(wanted)
+    forward = make_schedule(wanted, passed=passed if blocks else None)
     new = forward.renamed
     return Kernel(
         graph, plan, once, forward, new[output], tuple((slot, new[node]) for slot, node in updates),
-        tuple((name, new[node]) for name, node in records), kept, None if part is None else part[0],
+        tuple((name, new[node]) for name, node in records), kept, None if part is None else part[0], blocks,
     )  # fmt: skip
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cellula.graph.node import Adjoint, Input, Node, Parameter, Size, State, apply, rebuilt, walk
+from cellula.graph.node import Adjoint, Input, Node, Parameter, Size, State, apply, leaf, rebuilt, walk
 from cellula.graph.ops import OPS
 from cellula.plan.backward import Backward, WeightTerm
 from cellula.plan.save import choose_saved, states_read, values_read
-from cellula.plan.schedule import PRODUCTS, Schedule, make_schedule, operands
+from cellula.plan.schedule import PRODUCTS, Schedule, make_schedule, operands, spans_steps
 
 __all__ = ["BackwardKernel", "Column", "LateProduct", "Layout", "Source", "WeightProduct"]
 
@@ -81,6 +81,7 @@ class BackwardKernel:
         extra: columns that only the backward step writes.
         weights, inputs: the products over all steps that follow the last one.
         input: what a step itself adds to the gradient of the input, if anything.
+        blocks: whether a pass does a block of steps before the next one begins.
     """
 
     schedule: Schedule
@@ -91,16 +92,18 @@ class BackwardKernel:
     weights: tuple[WeightProduct, ...]
     inputs: tuple[LateProduct, ...]
     input: Node | None
+    blocks: bool
 
 
 class Layout:
     """What is saved, where the factors of the late products lie, and what a backward step computes."""
 
     def __init__(
-        self, derived: Backward, done: dict[Node, Node], equations: dict[str, Node], updates: dict[str, Node]
-    ) -> None:
+        self, derived: Backward, done: dict[Node, Node], equations: dict[str, Node], updates: dict[str, Node],
+        blocks: bool,
+    ) -> None:  # fmt: skip
         graph = derived.plan.graph
-        self.derived, self.done, self.updates = derived, done, updates
+        self.derived, self.done, self.updates, self.blocks = derived, done, updates, blocks
         self.output, self.states = equations[graph.output], graph.states
         self.order = walk([*equations.values(), *updates.values()])
         self.forward = set(self.order)
@@ -126,8 +129,11 @@ class Layout:
         kept = {self.output} | {self.updates[name] for name in names if name != Input().name}
         saved = choose_saved(values_read([*ends, *factors], self.forward), self.order, kept, names)
         there = {*saved, *kept}
-        written = [node for node in dict.fromkeys(factors) if node not in there and not _in_memory(node)]
-        schedule = make_schedule([*ends, *written], there)
+        written = [node for node in dict.fromkeys(factors) if node not in there and not self._in_memory(node)]
+        sizes = {state.slot: state.size for state in self.states}
+        passed = {leaf(Adjoint(slot, True, sizes[slot])): node for slot, node in carries if node is not None}
+        blocks = self.blocks and spans_steps([*ends, *written], there, passed)
+        schedule = make_schedule([*ends, *written], there, passed if blocks else None)
         new = schedule.renamed
         work, extra = self._columns(saved, [new[node] for node in written], schedule, {*factors})
         found = {column.node: column for column, _ in work if column.node in factors}
@@ -144,6 +150,7 @@ class Layout:
             ),
             tuple(LateProduct(at[node.inputs[0]], _parameter(node), node.op, sign) for node, sign in late),
             None if rest is None else new[rest],
+            blocks,
         )
         return step, self._kept(step, new.values(), kept - {self.output})
 
@@ -207,21 +214,20 @@ class Layout:
             return Source("column", column=columns[node])
         if node is self.output:
             return Source("output")
-        if _is_given(node):
+        if self._is_given(node):
             return Source("d_output")
         slot = next(slot for slot, value in self.updates.items() if value is node)
         return Source("after", slot)
 
+    def _in_memory(self, node: Node) -> bool:
+        return isinstance(node.attribute, Input | State) or self._is_given(node)
 
-def _in_memory(node: Node) -> bool:
-    return isinstance(node.attribute, Input | State) or _is_given(node)
-
-
-def _is_given(node: Node) -> bool:
-    """Whether a value is the gradient that the caller gives, with or without a name."""
-    if node.op == "equation" and node.inputs[0].size == node.size:
-        node = node.inputs[0]
-    return isinstance(node.attribute, Adjoint) and not node.attribute.carried
+    def _is_given(self, node: Node) -> bool:
+        """Whether a value is the gradient of the output as the caller gives it, with or without a name."""
+        if node.op == "equation" and node.inputs[0].size == node.size:
+            node = node.inputs[0]
+        what, output = node.attribute, self.derived.plan.graph.output
+        return isinstance(what, Adjoint) and not what.carried and what.name == output
 
 
 def _unsigned(node: Node) -> tuple[Node, bool]:

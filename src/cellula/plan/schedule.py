@@ -7,14 +7,14 @@ unit can be computed by itself, and between two levels all units are there.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from cellula.graph.node import Constant, Extent, Input, Node, Parameter, Setting, Size, accumulate, apply, rebuilt
 from cellula.graph.ops import OPS
 
-__all__ = ["Phase", "Schedule", "make_schedule", "walk_to"]
+__all__ = ["Phase", "Schedule", "make_schedule", "spans_steps", "walk_to"]
 
 PRODUCTS = ("matmul", "transposed")
 
@@ -54,12 +54,14 @@ class Schedule:
         renamed: what was asked for -> the node that computes it here, products joined.
         given: values that are read from memory.
         steady: single numbers that are the same for every sequence and step; they have no pass of their own.
+        handed: what is only handed on -> the pass that does it.
     """
 
     phases: tuple[Phase, ...]
     renamed: dict[Node, Node]
     given: frozenset[Node]
     steady: frozenset[Node]
+    handed: dict[Node, int]
 
     def __post_init__(self) -> None:
         done = set(self.steady)
@@ -79,9 +81,8 @@ class Schedule:
         return {node: number for number, phase in enumerate(self.phases) for node in phase.nodes}
 
     def phase_of(self, node: Node) -> int:
-        """The pass in which a wanted value is written down; what is only handed on goes with the first of its size."""
-        first = next((number for number, phase in enumerate(self.phases) if phase.size == node.size), 0)
-        return self.place.get(node, first)
+        """The pass in which a wanted value is written down."""
+        return self.place[node] if node in self.place else self.handed.get(node, 0)
 
     @cached_property
     def crossing(self) -> tuple[Node, ...]:
@@ -119,12 +120,46 @@ def walk_to(roots: Iterable[Node], stop: Callable[[Node], bool]) -> list[Node]:
     return order
 
 
-def make_schedule(roots: Iterable[Node], given: Iterable[Node] = ()) -> Schedule:
+def spans_steps(roots: Iterable[Node], given: Iterable[Node], passed: Mapping[Node, Node]) -> bool:
+    """Whether every pass can do many steps before the next pass begins.
+
+    So it is where what a step hands to the next one meets, on its way round to itself, neither a product nor a
+    reduction: each unit then runs through time by itself.
+
+    Args:
+        roots: what a step computes.
+        given: values that are in memory already.
+        passed: what a step reads of its neighbour -> the value there that it is; each value is one of the roots.
+
+    Example:
+        >>> from cellula import load_cell, make_plan
+        >>> from cellula.graph.node import leaf
+        >>> from cellula.plan.schedule import spans_steps
+        >>> for name in ("mingru", "gru"):
+        ...     plan = make_plan(load_cell(name))
+        ...     spans_steps([], (), {leaf(state): dict(plan.updates)[state.slot] for state in plan.graph.states})
+        True
+        False
+    """
+    known = frozenset(given)
+    nodes = walk_to([*roots, *passed.values()], lambda node: node in known)
+    nodes = [node for node in nodes if node.op != "leaf" and node not in known]
+    return _lowest(nodes, passed) is not None
+
+
+def make_schedule(
+    roots: Iterable[Node], given: Iterable[Node] = (), passed: Mapping[Node, Node] | None = None
+) -> Schedule:
     """Put the nodes below the roots into passes.
 
     Args:
         roots: what is to be computed.
         given: values that are in memory already.
+        passed: where each pass is to do many steps before the next one begins: what a step reads of its neighbour ->
+            the root that it is there.
+
+    Raises:
+        ValueError: a pass cannot do many steps; see `spans_steps`.
 
     Example:
         >>> from cellula import load_cell
@@ -134,21 +169,26 @@ def make_schedule(roots: Iterable[Node], given: Iterable[Node] = ()) -> Schedule
         [(0, 3), (1, 1)]
     """
     roots, known = list(dict.fromkeys(roots)), frozenset(given)
-    renamed = _Joining(roots, known).run()
+    renamed = _Joining(roots, known, passed or {}).run()
     wanted = [renamed[root] for root in roots]
     nodes = [node for node in walk_to(wanted, lambda node: node in known) if node.op not in PRODUCTS]
     nodes = [node for node in nodes if node.op != "leaf" and node not in known]
     steady = _steady(nodes, wanted)
     nodes = [node for node in nodes if node not in steady]
-    level = _levels(nodes, known, wanted)
+    level = _levels(nodes, known, wanted, {one: renamed[node] for one, node in (passed or {}).items()})
     # What is only handed on has a pass over its units too.
-    handed_on = [node for node in wanted if node.op == "leaf" or node in known]
-    groups: dict[tuple[int, int, Size], list[Node]] = {(0, node.size is not None, node.size): [] for node in handed_on}
+    handed = {node: _key(node, level) for node in wanted if node.op == "leaf" or node in known}
+    groups: dict[tuple[int, int, Size], list[Node]] = {key: [] for key in handed.values()}
     for node in nodes:
-        groups.setdefault((level[node], node.size is not None, node.size), []).append(node)
+        groups.setdefault(_key(node, level), []).append(node)
     keys = sorted(groups, key=lambda key: (key[0], key[1], str(key[2])))
     phases = tuple(Phase(key[0], key[2], tuple(groups[key])) for key in keys)
-    return Schedule(phases, renamed, known, steady)
+    return Schedule(phases, renamed, known, steady, {node: keys.index(key) for node, key in handed.items()})
+
+
+def _key(node: Node, level: dict[Node, int]) -> tuple[int, int, Size]:
+    """What stands in one pass has this in common; single numbers come first."""
+    return level.get(node, 0), node.size is not None, node.size
 
 
 def _steady(nodes: list[Node], wanted: list[Node]) -> frozenset[Node]:
@@ -166,14 +206,29 @@ def _is_fixed(node: Node) -> bool:
 
 def _own_level(node: Node, level: dict[Node, int]) -> int:
     """The earliest level; `level` lacks what is in memory before the step."""
-    waits = node.op == "accumulate" or (node.op in OPS and OPS[node.op].shape == "reduce")
-    return max((level[child] + waits for child in operands(node) if child in level), default=0)
+    return max((level[child] + _waits(node) for child in operands(node) if child in level), default=0)
 
 
-def _levels(nodes: list[Node], given: frozenset[Node], wanted: list[Node]) -> dict[Node, int]:
+def _lowest(nodes: list[Node], passed: Mapping[Node, Node]) -> dict[Node, int] | None:
+    """The earliest levels, also of what is passed from step to step; None where they grow without end."""
     level: dict[Node, int] = {}
-    for node in nodes:
-        level[node] = _own_level(node, level)
+    # The longest way goes through each passed value once.
+    for _ in range(len(passed) + 2):
+        for node in nodes:
+            level[node] = _own_level(node, level)
+        found = {one: level.get(node, 0) for one, node in passed.items()}
+        if all(level.get(one) == own for one, own in found.items()):
+            return level
+        level |= found
+    return None
+
+
+def _levels(
+    nodes: list[Node], given: frozenset[Node], wanted: list[Node], passed: Mapping[Node, Node]
+) -> dict[Node, int]:
+    level = _lowest(nodes, passed)
+    if level is None:
+        raise ValueError("what a step hands to the next one needs all units on its way: no pass can do many steps")
     readers: dict[Node, list[Node]] = {}
     for node in nodes:
         for child in operands(node):
@@ -190,19 +245,21 @@ def _levels(nodes: list[Node], given: frozenset[Node], wanted: list[Node]) -> di
 
 
 def _waits(node: Node) -> bool:
-    return node.op == "accumulate" or (node.op in OPS and OPS[node.op].shape == "reduce")
+    """Whether all units of what a node reads must be there."""
+    return node.op == "accumulate" or node.op in PRODUCTS or (node.op in OPS and OPS[node.op].shape == "reduce")
 
 
 class _Joining:
     """Sums of products become one `accumulate` a level: a single pass over the units adds them all up."""
 
-    def __init__(self, roots: list[Node], given: frozenset[Node]) -> None:
-        self.given = given
+    def __init__(self, roots: list[Node], given: frozenset[Node], passed: Mapping[Node, Node]) -> None:
+        self.given, self.spanning = given, bool(passed)
         self.order = walk_to(roots, self._stops)
         self.uses = Counter(child for node in self.order if not self._stops(node) for child in node.inputs)
         self.uses.update(roots)
         self.done: dict[Node, Node] = {}
-        self.level: dict[Node, int] = {}
+        lowest = _lowest([node for node in self.order if not self._stops(node)], passed) or {}
+        self.level = {one: lowest[one] for one in passed if one in lowest}
 
     def _stops(self, node: Node) -> bool:
         return node.op == "leaf" or node in self.given
@@ -248,6 +305,9 @@ class _Joining:
             value = product.inputs[0]
             # What is read is there before the level that multiplies it.
             at.setdefault(self.level[value] + 1 if value in self.level else 0, []).append(product)
+        if self.spanning:
+            # Then an earlier sum would be written down for many steps and read again.
+            at = {0: [product for found in at.values() for product in found]}
         sums = [accumulate(tuple(sorted(found, key=_reads_state))) for _, found in sorted(at.items())]
         total = sums[0]
         for part in [*rest, *sums[1:]]:

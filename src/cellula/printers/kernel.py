@@ -183,7 +183,11 @@ def _forward(kernel: Kernel, names: _Names) -> list[str]:
         lines += [_title(schedule, number), *_aligned(_computed(phase, names, notes), "    ")]
     products = [product for phase in schedule.phases for one in phase.sums for product in one.inputs]
     early = [names.written(product) for product in products if isinstance(product.inputs[0].attribute, Input)]
-    if early and kernel.updates:
+    if kernel.blocks:
+        lines.append(
+            f"  each pass does {'a block of steps' if kernel.updates else 'all steps'} before the next one begins"
+        )
+    elif early:
         lines.append(f"  products of the input alone, which can be made for many steps before: {', '.join(early)}")
     if kernel.updates:
         states = ", ".join(f"{slot} = {names.text(node)}" for slot, node in kernel.updates)

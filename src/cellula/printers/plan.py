@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from cellula.graph.node import Node, Parameter
+from collections.abc import Mapping
+
+from cellula.graph.node import Node, Parameter, State, apply, leaf
+from cellula.graph.simplify import simplified
 from cellula.plan.plan import Plan
+from cellula.plan.scan import Group, Scan, find_scan
+from cellula.plan.schedule import spans_steps
 from cellula.printers.formula import print_expression
 
 __all__ = ["print_plan"]
@@ -19,6 +24,9 @@ _TITLES = (
 def print_plan(plan: Plan) -> str:
     """The four stages of a plan; of each, the named values and the unnamed ones that a later stage reads.
 
+    What follows says how the memory goes through time: whether all steps can be computed at once, and if not, what is
+    in the way.
+
     Args:
         plan: what runs when.
 
@@ -31,6 +39,8 @@ def print_plan(plan: Plan) -> str:
         step by step
           h[t] = tanh(x[t] @ W + h[t-1] @ U)      2*hidden*hidden flops a step
           carried to the next step: h
+        over time
+          step by step: in h[t] a matrix product mixes the units of h[t-1]
     """
     stage = {node: number for number, nodes in enumerate(plan.stages) for node in nodes}
     handed_on = {child for node in stage for child in node.inputs if stage.get(child, stage[node]) < stage[node]}
@@ -42,8 +52,38 @@ def print_plan(plan: Plan) -> str:
         rows += [(f"  {_statement(node)}", _cost(node, stage, number)) for node in shown]
         if number == 2 and shown:
             rows.append((f"  carried to the next step: {', '.join(slot for slot, _ in plan.updates)}", ""))
+    rows += [("over time", ""), *((f"  {line}", "") for line in _over_time(plan))]
     width = min(80, max(len(text) for text, _ in rows))
     return "\n".join(f"{text:<{width}}  {cost}".rstrip() for text, cost in rows)
+
+
+def _over_time(plan: Plan) -> list[str]:
+    """How the memory goes from step to step, and what that allows."""
+    if not plan.updates:
+        return ["no memory: all steps are computed at once"]
+    found = find_scan(plan)
+    if isinstance(found, Scan):
+        lines = ["all steps can be computed at once, by a scan; each unit runs through time by itself"]
+        states = {state.slot: state for state in plan.graph.states}
+        return [*lines, *(f"  {line}" for group in found.groups for line in _affine(group, states))]
+    passed = {leaf(state): dict(plan.updates)[state.slot] for state in plan.graph.states}
+    if spans_steps([], (), passed):
+        return [f"no scan: {found}; but each unit runs through time by itself"]
+    return [f"step by step: {found}"]
+
+
+def _affine(group: Group, states: Mapping[str, State]) -> list[str]:
+    """What each new value of a group takes from the old ones; what is only handed on is left out."""
+    lines = []
+    for slot, row in zip(group.slots, group.coefficients, strict=True):
+        terms = [
+            print_expression(simplified(apply("multiply", (one, leaf(states[old])))))
+            for one, old in zip(row, group.slots, strict=True)
+            if one is not None
+        ]
+        if states[slot].lag == 1 and terms:
+            lines.append(f"{slot}[t] = {' + '.join(terms)} + what does not depend on it")
+    return lines
 
 
 def _statement(node: Node) -> str:

@@ -50,6 +50,15 @@ def test_a_second_derivative(cell):
     assert_close(*found, 1e-10)
 
 
+def test_a_second_derivative_of_recorded_nodes():
+    found = []
+    for module in pair("lstm", checkpoint_every=2):
+        x = numbers(5, 3, 3).requires_grad_()
+        recorded = module(x, lengths=[5, 0, 3], record=("i", "h", "g"))[2]
+        found.append(first_and_second(torch.cat([*recorded.values()], -1), [x, *module.parameters()]))
+    assert_close(*found, 1e-10)
+
+
 def test_second_derivatives_with_drawn_masks():
     found = []
     for module in pair("zoneout_lstm"):

@@ -24,6 +24,12 @@ def assert_same_bits(one, other):
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _flags_of_the_package():
+    with compiler_flags(""):
+        yield
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", CELLS)
 def test_the_same_inputs_give_the_same_bits(name, threads):
@@ -74,6 +80,28 @@ def test_a_row_does_not_depend_on_the_batch_it_stands_in(name, threads, saving):
             for key, value in alone.items():
                 expected = whole[key][:, part] if key == "output" else whole[key][part]
                 assert torch.equal(value, expected), f"{key} of rows {part[:3]} of {rows}"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", CELLS)
+def test_the_gradient_of_a_row_does_not_depend_on_the_batch_it_stands_in(name, threads):
+    """Through the steps: the products that follow them are torch's."""
+    c, _ = programs(name)
+
+    def gradients_of_states(case):
+        states = [value for key, value in case.leaves.items() if key.startswith("state")]
+        output = case.values(c)["output"]
+        return torch.autograd.grad(output, states, output.detach().sin())
+
+    for rows, hidden in ((13, 40), (70, 64)):
+        case = Case(name, 7, rows, 20, hidden, dtype=torch.float32)
+        with torch_threads(threads):
+            whole = gradients_of_states(case)
+            for part in ([0], [3, 11], [*range(rows - 2, 0, -1)]):
+                other = cut(case, part)
+                other.leaves = {key: value.detach().requires_grad_() for key, value in other.leaves.items()}
+                for alone, all_rows in zip(gradients_of_states(other), whole, strict=True):
+                    assert torch.equal(alone, all_rows[part]), f"rows {part[:3]} of {rows}"
 
 
 @pytest.mark.parametrize("name", CELLS)

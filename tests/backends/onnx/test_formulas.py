@@ -99,7 +99,7 @@ def test_forms_that_the_zoo_lacks(text, options):
     compare(module, lengths=[2, 3])
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(formulas(numeric=True), st.booleans())
 def test_random_formulas(text, both):
     torch.manual_seed(0)

@@ -43,7 +43,7 @@ REFUSED = {
     "missing value": (
         lambda: changed(17, "y", np.nan),
         {},
-        r"column 'y' is missing in row 17 \(counting from 0\), at 2020-01-01 17:00:00 \(1 values .*missing='forward'",
+        r"column 'y' is missing in row 17 \(counting from 0\), at 2020-01-01 17:00:00 \(1 value is .*missing='forward'",
     ),
     "infinite": (lambda: changed(17, "y", np.inf), {"missing": "forward"}, r"column 'y' is inf in row 17"),
     "huge": (lambda: hourly().assign(y=wave() * 1e300), {}, "column 'y' has numbers too large to square"),
@@ -158,7 +158,7 @@ def test_regularize_sorts_keeps_the_last_of_doubles_and_puts_holes_in():
     with pytest.warns(DataWarning) as said:
         forecaster = small(irregular="regularize", missing="forward").fit(given)
     text = "\n".join(str(warning.message) for warning in said)
-    for part in ("out of order and have been sorted", "1 rows had the stamp", "2 missing rows were put in"):
+    for part in ("out of order and have been sorted", "1 row had the stamp", "2 missing rows were put in"):
         assert part in text
     prepared = forecaster._prepared
     assert prepared is not None and len(prepared.rows) == 400
@@ -235,3 +235,23 @@ def test_booleans_and_whole_numbers_are_numbers():
     np.testing.assert_array_equal(panel_read.values, [[1, 1], [2, 0], [np.nan, 1]])
     nullable = pd.DataFrame({"ds": [1, 2], "y": pd.array([1, None], dtype="Int64")})
     np.testing.assert_array_equal(read_panel(nullable, PLAIN).values, [[1], [np.nan]])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (["1.5", "2", "broken", "3"] * 100, "holds 'broken' in row 2 .* mend it"),
+        (["1.5", "2"] * 200, "numbers written as text: convert"),
+        (["1,5", "2,5"] * 200, "decimal comma"),
+        (["a", "b"] * 200, "one column of 0 and 1 for each value"),
+    ],
+)
+def test_text_among_numbers_names_the_culprit(values, message):
+    with pytest.raises(DataError, match=message):
+        small().fit(hourly().assign(y=values))
+
+
+def test_times_that_are_not_used_are_mentioned():
+    data = hourly().rename(columns={"ds": "when"})
+    with pytest.warns(DataWarning, match="column 'when' holds times: say time="):
+        assert "'when'" in small().fit(data).notes_[0]

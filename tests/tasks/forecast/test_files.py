@@ -28,6 +28,9 @@ PACKED = {
     "t.CSV": lambda path: path.write_bytes(TEXT),
     "t.tsv": lambda path: path.write_bytes(TEXT.replace(b",", b"\t")),
     "semicolons.csv": lambda path: path.write_bytes(TEXT.replace(b",", b";")),
+    "decimal_commas.csv": lambda path: path.write_bytes(TEXT.replace(b",", b";").replace(b".", b",")),
+    "decimal_commas.tsv": lambda path: path.write_bytes(TEXT.replace(b",", b"\t").replace(b".", b",")),
+    "byte_order_mark.csv": lambda path: path.write_bytes(b"\xef\xbb\xbf" + TEXT),
     "t.csv.gz": lambda path: path.write_bytes(gzip.compress(TEXT, mtime=0)),
     "t.csv.bz2": lambda path: path.write_bytes(bz2.compress(TEXT)),
     "t.csv.xz": lambda path: path.write_bytes(lzma.compress(TEXT)),
@@ -61,8 +64,13 @@ def test_text_and_rows():
     ("name", "write", "message"),
     [
         ("t.csv", None, "there is no such file"),
-        ("t.xlsx", TEXT, "cannot tell what this file is"),
+        ("t.xlsx", TEXT, "is a spreadsheet: save it as CSV"),
+        ("t.dat", TEXT, "cannot tell what this file is"),
         ("t.csv", b"", "is empty"),
+        ("t.csv", b" \n\n", "is empty"),
+        ("t.csv", TEXT.decode().encode("utf-16"), "is not written in UTF-8"),
+        ("t.csv", "Größe,y\n1,2\n".encode("latin-1"), "is not written in UTF-8"),
+        ("t.csv", "name,y\nKöln,2\n".encode("latin-1"), "is not written in UTF-8"),
         ("t.csv", b"a,b\n", "no rows"),
         ("t.csv", b"a,b\n1,2\n3\n", "cannot be read as a table"),
         ("t.csv.gz", TEXT, "cannot be read as a table"),
@@ -71,7 +79,23 @@ def test_text_and_rows():
         ("t.zip", TEXT, "cannot be read as a table"),
         ("t.parquet", TEXT, "cannot be read as a table"),
     ],
-    ids=["missing", "unknown", "empty", "no-rows", "ragged", "not-gz", "cut-gz", "not-xz", "not-zip", "not-parquet"],
+    ids=[
+        "missing",
+        "sheet",
+        "unknown",
+        "empty",
+        "blank",
+        "utf-16",
+        "latin-1-name",
+        "latin-1-value",
+        "no-rows",
+        "ragged",
+        "not-gz",
+        "cut-gz",
+        "not-xz",
+        "not-zip",
+        "not-parquet",
+    ],
 )
 def test_what_is_no_table_is_refused(tmp_path, name, write, message):
     if write is not None:
@@ -80,10 +104,17 @@ def test_what_is_no_table_is_refused(tmp_path, name, write, message):
         read_table(tmp_path / name)
 
 
+def test_commas_within_text_stay(tmp_path):
+    (tmp_path / "t.csv").write_text("a;b\n1,5;x,y\n2,5;z\n")
+    table = read_table(tmp_path / "t.csv")
+    assert table["a"].to_pylist() == [1.5, 2.5] and table["b"].to_pylist() == ["x,y", "z"]
+
+
 def test_a_folder_and_an_archive_of_several_files_are_refused(tmp_path):
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(DataError, match="is a folder"):
-        read_table(tmp_path / "folder.csv")
+    for folder in (tmp_path / "folder.csv", tmp_path):
+        with pytest.raises(DataError, match="is a folder"):
+            read_table(folder)
     zipped(tmp_path / "two.zip", TEXT, "other.csv")
     with pytest.raises(DataError, match="holds 2 files"):
         read_table(tmp_path / "two.zip")

@@ -66,7 +66,9 @@ def backtest(name: str = "temperature", horizon: int = 24, examples: tuple[Forec
         split={
             "train_start": "2013-01-01T06:00:00",
             "train_end": "2013-08-01T00:00:00",
+            "validation_start": "2013-08-01T01:00:00",
             "validation_end": "2013-10-18T00:00:00",
+            "test_start": "2013-10-18T01:00:00",
             "test_end": "2013-12-30T23:00:00",
         },
     )
@@ -134,11 +136,14 @@ def usual_page() -> str:
 
 def test_the_page_tells_the_result_the_comparison_and_the_formula(usual_page):
     seen = " ".join(Elements(usual_page).texts)
+    assert "1.50\u00a0°C" in seen and "25.0\u00a0%" in seen
+    seen = seen.replace("\u00a0", " ")
     for text in (
         "off by 1.50 °C, 25.0 % less than the best baseline (ridge regression: 2.00 °C)",
         "80 % intervals held 78.6 % of the observed values",
         "1,234 windows",
-        "2013-10-18 to 2013-12-30 23:00",
+        "2013-10-18 01:00 to 2013-12-30 23:00",
+        "2013-08-01 01:00 to 2013-10-18",
         "h[t] = tanh(x[t] @ W + h[t-1] @ U + b)  # 1 < 2",
         "3 min 5 s",
         "torch",
@@ -149,7 +154,9 @@ def test_the_page_tells_the_result_the_comparison_and_the_formula(usual_page):
 def test_a_network_that_loses_is_said_to_lose():
     tested = backtest()
     tested.scores["network"]["mae"] = 2.5
-    assert "25.0 % more than the best baseline (ridge regression" in render_report(report(tested=tested))
+    assert "25.0 % more than the best baseline (ridge regression" in render_report(report(tested=tested)).replace(
+        "\u00a0", " "
+    )
 
 
 def test_the_page_loads_nothing_and_runs_nothing(usual_page):

@@ -11,7 +11,7 @@ import torch
 
 from cellula.errors import UsageError
 from cellula.models import ForecastNetwork, ForecastSizes, linear_features
-from cellula.tasks.forecast.model import calibrate, pinball_loss, quantiles_of
+from cellula.tasks.forecast.model import calibrate, move_bounds, pinball_loss, quantiles_of
 from cellula.tasks.forecast.ridge import fit_ridge
 from cellula.tasks.forecast.scores import Coverage, ErrorSums
 from cellula.tasks.forecast.windows import Windows
@@ -192,7 +192,8 @@ def test_calibration_moves_each_step_by_its_own_quantile():
     validation = prepared.windows(split.validation_start, split.test_start)
     calibrate(model, validation)
     history, future, truth, _ = validation.batch(np.arange(len(validation)))
-    _, lower, upper = model.intervals(history, future)
+    median, lower, upper = model.intervals(history, future)
+    lower, upper = move_bounds(median, lower, upper, model.offsets.numpy()[:, None])
     inside = ((lower[0] <= truth.numpy()) & (truth.numpy() <= upper[0])).mean(axis=0)[:, 0]
     wanted = np.ceil(0.8 * (len(validation) + 1)) / len(validation)
     np.testing.assert_allclose(inside, wanted, atol=1.01 / len(validation))

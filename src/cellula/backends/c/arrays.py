@@ -35,8 +35,9 @@ class Array:
     Args:
         base: where its first row starts.
         step: from row to row.
-        row: `"id"`: in the caller's memory, row by number of the sequence; `"r"`: in scratch memory, row by its place
-            in this part of the batch; `""`: the same for all.
+        row: `"id"`: in the caller's memory, row by number of the sequence, and in a block by step; `"own"`: by number
+            of the sequence alone; `"r"`: in scratch memory, row by its place in this part of the batch; `""`: the same
+            for all.
         size: of the value.
         what: whose value it is, for a comment.
     """
@@ -59,4 +60,5 @@ class Array:
 
     def at(self, pointer: str) -> str:
         """Where the row starts, from a local pointer to the base."""
-        return f"{pointer} + {self.row} * ({self.step})" if self.row else pointer
+        row = "P->own[r]" if self.row == "own" else self.row
+        return f"{pointer} + {row} * ({self.step})" if row else pointer

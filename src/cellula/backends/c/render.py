@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 
@@ -93,7 +93,7 @@ class _Renderer:
         self.matrices = tuple(name for name, one in self.parameters.items() if one.kind == "matrix")
         self.vectors = tuple(name for name, one in self.parameters.items() if one.kind != "matrix")
         self.settings = tuple(setting.name for setting in graph.settings)
-        self.states = tuple(State(state.slot, state.size) for state in graph.states)
+        self.states = tuple(State(state.slot, state.size, state.lag) for state in graph.states)
         self.masks = tuple(kernel.plan.masks)
         self.lags = {state.slot: state for state in graph.states}
 
@@ -108,6 +108,7 @@ class _Renderer:
         backward = ["x", *common, "output", "d_output", *(f"d_final {s.slot}" for s in self.states)]
         backward += [f"d_state {s.slot}" for s in self.states] + [f"state {s.slot}" for s in self.states]
         backward += [f"series {slot}" for slot in self.kernel.series]
+        backward += [f"d_record {name}" for name, _ in self.kernel.records]
         backward += ["work", "extra", "d_x"]
         backward += [f"d_parameter {parameter.name}" for parameter in self._totals()]
         return Layout(self.sizes.names, self.matrices, self.vectors, self.settings, tuple(forward), tuple(backward))
@@ -146,7 +147,7 @@ class _Renderer:
         )
         return Array(f"{base} : J->pointer[{start}])", units, "id", size, f"state {slot} before the step")
 
-    def _leaf(self, layout: tuple[str, ...], node: Node) -> Array | str:
+    def _leaf(self, layout: tuple[str, ...], node: Node, blocks: bool) -> Array | str:
         """Where a leaf is that both directions read, or its value."""
         what = node.attribute
         if isinstance(what, Input):
@@ -159,7 +160,9 @@ class _Renderer:
         if isinstance(what, Constant):
             return f"splat({_number(what.value)})"
         assert isinstance(what, DrawMask)
-        return self._user(layout, f"mask {what.number}", what.size, "t" if what.draw.per == "step" else "0")
+        whole = what.draw.per == "sequence"
+        mask = self._user(layout, f"mask {what.number}", what.size, "0" if whole else "t")
+        return replace(mask, row="own") if whole and blocks else mask
 
     def _column(self, names: tuple[str, ...], buffer: str, columns: list, number: int) -> Array:
         """A column of `work` or `extra`."""
@@ -193,9 +196,10 @@ class _Renderer:
             if isinstance(node.attribute, StateLeaf):
                 places[node] = self._scratch("last", slots.index(node.attribute.slot))
             else:
-                places[node] = self._leaf(names, node)
+                places[node] = self._leaf(names, node, kernel.blocks)
         return Direction(
-            "forward", schedule, self.sizes, self._matrices(), self.states, places, targets, names
+            "forward", schedule, self.sizes, self._matrices(), self.states, places, targets, names, kernel.blocks,
+            self._folds(),
         )  # fmt: skip
 
     def _backward(self, layout: Layout) -> Direction:
@@ -234,15 +238,22 @@ class _Renderer:
             elif isinstance(what, Adjoint) and what.carried:
                 places[node] = self._scratch("last", slots.index(what.name), "gradient carried to ")
             elif isinstance(what, Adjoint):
-                places[node] = self._user(names, "d_output", what.size)
+                is_output = what.name == kernel.graph.output
+                places[node] = self._user(names, "d_output" if is_output else f"d_record {what.name}", what.size)
             else:
-                places[node] = self._leaf(names, node)
+                places[node] = self._leaf(names, node, back.blocks)
         parameters = self._totals()
         totals = tuple((parameters.index(parameter), node) for parameter, node in back.totals)
         return Direction(
             "backward", back.schedule, self.sizes, self._matrices(), self.states, places, targets, names,
-            stopped=tuple(stopped), totals=totals, total_sizes=tuple(parameter.size for parameter in parameters),
+            back.blocks, self._folds(), stopped=tuple(stopped), totals=totals,
+            total_sizes=tuple(parameter.size for parameter in parameters),
         )  # fmt: skip
+
+    def _folds(self) -> bool:
+        """Whether all steps of all sequences can be done as if they were sequences of one step."""
+        whole = any(mask.leaf.draw.per == "sequence" for mask in self.masks)
+        return self.kernel.blocks and not self.states and not whole
 
     def _matrices(self) -> tuple[Parameter, ...]:
         return tuple(self.parameters[name] for name in self.matrices)

@@ -280,6 +280,13 @@ static void *carve(char **cursor, size_t bytes) {
 #ifndef MOST_ROWS
 #define MOST_ROWS 128
 #endif
+/* What the rows of a block of steps read in every pass stays in the second cache. */
+#ifndef BLOCK_BYTES
+#define BLOCK_BYTES (128 << 10)
+#endif
+#ifndef MOST_BLOCK_ROWS
+#define MOST_BLOCK_ROWS 960
+#endif
 #define PACK_BYTES (128 << 10)
 
 /* The totals of all parts of a batch, added up in their order. */

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cellula.backends.c.arrays import Array, Sizes
+from cellula.backends.c.blocks import Loop, block_rows
 from cellula.backends.c.passes import PassRenderer, parameter_of
 from cellula.graph.node import Input, Node, Parameter, Size
 from cellula.plan.schedule import Schedule
@@ -19,6 +20,7 @@ class State:
 
     slot: str
     size: Size
+    lag: int
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Direction:
         places: where each leaf and each given value lies, or its value.
         targets: what is written, and where.
         pointers: what each pointer of a call is.
+        blocks: whether a pass does a block of steps before the next one begins.
+        folds: whether steps are as good as rows: nothing is carried, and no array is the same for all steps.
         stopped: backward: the states of which nothing is carried on.
         totals: number of a total, and what each step adds to it.
         total_sizes: of the totals.
@@ -47,6 +51,8 @@ class Direction:
     places: dict[Node, Array | str]
     targets: Sequence[tuple[Node, Array]]
     pointers: tuple[str, ...]
+    blocks: bool
+    folds: bool
     stopped: tuple[int, ...] = ()
     totals: Sequence[tuple[int, Node]] = ()
     total_sizes: tuple[Size, ...] = ()
@@ -73,8 +79,8 @@ class _Step:
                 self.panels[key] = len(self.panels)
                 self.matrix.append((names.index(key[0]), product.op))
         # Products of the input alone can be made for many steps at a time.
-        forward = self.name == "forward"
-        sums = [node for phase in self.phases for node in phase.sums] if forward else []
+        early = self.name == "forward" and not direction.blocks
+        sums = [node for phase in self.phases for node in phase.sums] if early else []
         self.early = [node for node in sums if isinstance(node.inputs[0].inputs[0].attribute, Input)]
         self.crossing = self._crossing()
 
@@ -114,13 +120,17 @@ class _Step:
         return "\n\n".join(parts).replace("NAME", self.name) + "\n"
 
     def _types(self) -> str:
-        states, early = len(self.direction.states), len(self.early)
+        states, early, blocks = max(len(self.direction.states), 1), len(self.early), self.direction.blocks
+        spare = f", *spare[{states}]" if blocks else ""
+        of_rows = """
+    /* Of every row of a block its sequence; the sequences of this part. */
+    int64_t *own, *first;"""
         # C has no empty arrays: every count is at least one.
         count = {
             "units": len(self.sizes.names), "panels": len(self.panels), "total_at": len(self.direction.total_sizes),
         }  # fmt: skip
         return f"""typedef struct {{
-    int64_t steps, batch, parts, members, most_rows, chunk;
+    int64_t steps, batch, parts, members, most_rows, chunk{", block" if blocks else ""};
     int64_t units[{count["units"]}];
     const double *setting;
     real *const *pointer;
@@ -138,10 +148,10 @@ class _Step:
 }} NAME_job;
 
 typedef struct {{
-    real *last[{max(states, 1)}], *next[{max(states, 1)}], *crossing[{max(len(self.crossing), 1)}];
+    real *last[{states}], *next[{states}]{spare}, *crossing[{max(len(self.crossing), 1)}];
     real *early, *totals;
     int64_t early_at[{max(early, 1)}], early_step, early_row, chunk;
-    int64_t *ids, *flat;
+    int64_t *ids, *flat;{of_rows if blocks else ""}
 }} NAME_part;"""
 
     def _early(self) -> str:
@@ -165,13 +175,21 @@ typedef struct {{
     }}""")
         return "\n".join([*lines, "}"])
 
+    @property
+    def _rows(self) -> str:
+        """Where the sequences of a part are listed."""
+        return "first[r]" if self.direction.blocks else "ids[r]"
+
     def _copies(self, pointer: str, what: str, rows: str) -> str:
         """Copy the rows of all states between the caller's memory and scratch memory."""
         lines = []
         for number, state in enumerate(self.direction.states):
             at = self.direction.pointers.index(f"{pointer} {state.slot}")
             units, padded = self.sizes.units(state.size), self.sizes.padded(state.size)
-            user, own = f"J->pointer[{at}] + P->ids[r] * {units}", "P->{} + r * {}".format(f"{what}[{number}]", padded)
+            user, own = (
+                f"J->pointer[{at}] + P->{self._rows} * {units}",
+                "P->{} + r * {}".format(f"{what}[{number}]", padded),
+            )
             copy = f"memcpy({own}, {user}, {units} * sizeof(real))"
             if rows == "out":
                 copy = f"memcpy({user}, {own}, {units} * sizeof(real))"
@@ -189,38 +207,48 @@ typedef struct {{
     def _passes(self) -> str:
         lines = []
         for number in range(len(self.phases)):
-            lines.append(f"        NAME_pass_{number}(J, P, t, rows, member, members);")
+            rows = "flat" if self.direction.blocks else "rows"
+            lines.append(f"        NAME_pass_{number}(J, P, t, {rows}, member, members);")
             lines.append("        wait_for_all(&J->gate, members);")
         return "\n".join(lines)
 
     def _through_time(self) -> str:
-        rows = """static void NAME_rows(NAME_job *J, const NAME_part *shared, int64_t number, int member, int members) {
+        forward, total = self.name == "forward", len(self.direction.total_sizes)
+        start = self._copies("state" if forward else "d_final", "last", "in")
+        end = self._copies("final" if forward else "d_state", "last", "out")
+        if self.direction.blocks:
+            loop = self._blocks(start, end)
+        else:
+            loop = (
+                (self._forward_loop(end) if forward else self._backward_loop())
+                + f"""
+    if (!member) for (int64_t r = 0; r < {"rows" if forward else "count"}; r++) {{
+{end}
+    }}"""
+            )
+        if not forward:
+            start = "" if self.direction.blocks else f"{start}\n{self._copies('d_final', 'next', 'in')}"
+        return f"""static void NAME_rows(
+    NAME_job *J, const NAME_part *shared, int64_t number, int member, int members) {{
     NAME_part own = *shared, *P = &own;
     const int64_t batch = J->batch, first = batch * number / J->parts;
     const int64_t after = batch * (number + 1) / J->parts;
     const int64_t count = J->order ? (batch - number + J->parts - 1) / J->parts : after - first;
-    P->totals = J->totals + number * J->total_at[TOTALS];
+    P->totals = J->totals + number * J->total_at[{total}];
     if (!member)
-        for (int64_t r = 0; r < count; r++) P->ids[r] = J->order ? J->order[number + r * J->parts] : first + r;
-    if (!member) for (int64_t r = 0; r < count; r++) {
-START
-    }
+        for (int64_t r = 0; r < count; r++) P->{self._rows} = J->order ? J->order[number + r * J->parts] : first + r;
+    if (!member) for (int64_t r = 0; r < count; r++) {{
+{start}
+    }}
     wait_for_all(&J->gate, members);
-LOOP
-    if (!member) for (int64_t r = 0; r < REST; r++) {
-END
-    }
-}"""
-        forward = self.name == "forward"
-        start = self._copies("state", "last", "in") if forward else self._copies("d_final", "last", "in")
-        if not forward:
-            start += "\n" + self._copies("d_final", "next", "in")
-        end = self._copies("final", "last", "out") if forward else self._copies("d_state", "last", "out")
-        loop = self._forward_loop(end) if forward else self._backward_loop()
-        text = rows.replace("START", start).replace("END", end).replace("LOOP", loop)
-        return text.replace("REST", "rows" if forward else "count").replace(
-            "TOTALS", str(len(self.direction.total_sizes))
-        )
+{loop}
+}}"""
+
+    def _blocks(self, start: str, end: str) -> str:
+        padded = [self.sizes.padded(state.size) for state in self.direction.states]
+        lag = max((state.lag for state in self.direction.states), default=1)
+        loop = Loop(padded, start, end, self._passes(), lag, self.direction.stopped)
+        return loop.forward() if self.name == "forward" else loop.backward()
 
     def _forward_loop(self, end: str) -> str:
         early = """        if (P->chunk && t % P->chunk == 0) {
@@ -269,25 +297,32 @@ END
             "static size_t NAME_memory(const NAME_job *J, NAME_part *P, char *memory) {",
             "    char *cursor = memory;",
         ]
+        blocks, states = self.direction.blocks, self.direction.states
+        rows = "J->block" if blocks else "J->most_rows"
+        # A row more for every sequence: what the block before left.
+        kept = "(J->block + J->most_rows)" if blocks else rows
         wanted = [
-            (f"P->{what}[{number}]", state.size)
-            for number, state in enumerate(self.direction.states)
-            for what in ("last", "next")
+            (f"P->{what}[{number}]", kept, state.size)
+            for number, state in enumerate(states)
+            for what in ("last", "spare" if blocks else "next")
         ]
-        wanted += [(f"P->crossing[{number}]", size) for number, size in enumerate(self.crossing)]
-        for name, size in wanted:
-            lines.append(f"    {name} = carve(&cursor, J->most_rows * {self.sizes.padded(size)} * sizeof(real));")
+        wanted += [(f"P->crossing[{number}]", rows, size) for number, size in enumerate(self.crossing)]
+        for name, count, size in wanted:
+            lines.append(f"    {name} = carve(&cursor, {count} * {self.sizes.padded(size)} * sizeof(real));")
         lines.append("    P->early_step = 0, P->early_row = 0, P->chunk = J->chunk;")
         for number, node in enumerate(self.early):
             lines.append(f"    P->early_at[{number}] = P->early_step, P->early_step += {self.sizes.padded(node.size)};")
         lines += [
             "    P->early = carve(&cursor, J->most_rows * P->chunk * P->early_step * sizeof(real));",
             "    P->flat = carve(&cursor, J->most_rows * P->chunk * sizeof(int64_t));",
-            "    P->ids = carve(&cursor, J->most_rows * sizeof(int64_t));",
-            "    return (size_t)(cursor - memory);",
-            "}",
         ]
-        return "\n".join(lines)
+        numbers = [("ids", rows), ("own", rows), ("first", "J->most_rows")] if blocks else [("ids", rows)]
+        lines += [f"    P->{name} = carve(&cursor, {count} * sizeof(int64_t));" for name, count in numbers]
+        return "\n".join([*lines, "    return (size_t)(cursor - memory);", "}"])
+
+    def _near(self) -> list[Size]:
+        """The sizes of what a row of a block keeps in the caches from pass to pass."""
+        return ["input", *self.crossing, *(state.size for state in self.direction.states)]
 
     def _entry(self) -> str:
         sizes, matrices = len(self.sizes.names), self.direction.matrices
@@ -315,7 +350,12 @@ END
                 f"    add_parts(J->pointer[{at}], J->totals + J->total_at[{number}], {self.sizes.units(size)}, "
                 f"J->parts, J->total_at[{last}]);"
             )
-        early = ""
+        early, at_once, folded = "", "J->batch", ""
+        if self.direction.blocks:
+            early = block_rows([self.sizes.padded(size) for size in self._near()])
+            at_once = "MINIMUM(J->batch * J->steps, GROUP_ROWS)"
+        if self.direction.folds:
+            folded = "\n    if (!J->lengths) J->batch *= J->steps, J->steps = 1;"
         if self.early:
             width = " + ".join(self.sizes.padded(node.size) for node in self.early)
             early = f"""    if (J->steps > 1 && J->most_rows < EARLY_ROWS) {{
@@ -352,7 +392,7 @@ static void NAME_work(void *data, int member, int members) {{
 int NAME(const int64_t *n, void *const *pointer, const double *setting) {{
     NAME_job job = {{0}}, *J = &job;
     const threads pool = {{(parallel_function)n[0], (count_function)n[1], (count_function)n[2]}};
-    J->steps = n[4], J->batch = n[5], J->lengths = (const int64_t *)n[6], J->order = (const int64_t *)n[7];
+    J->steps = n[4], J->batch = n[5], J->lengths = (const int64_t *)n[6], J->order = (const int64_t *)n[7];{folded}
     memcpy(J->units, n + 8, {sizes} * sizeof(int64_t));
     J->setting = setting, J->pointer = (real *const *)pointer;
 {chr(10).join(lines)}
@@ -367,7 +407,7 @@ int NAME(const int64_t *n, void *const *pointer, const double *setting) {{
     }}
     int workers = (int)n[3];
     if ((double)(weights + 64) * uses < SMALL_WORK) workers = 1;
-    const int by_units = workers > 1 && pool.parallel && J->batch < workers && weights * J->batch >= UNITS_WORK;
+    const int by_units = workers > 1 && pool.parallel && J->batch < workers && weights * {at_once} >= UNITS_WORK;
     J->members = by_units ? workers : 1;
     J->parts = by_units ? 1 : MAXIMUM(1, MINIMUM(workers, J->batch));
     workers = by_units ? workers : (int)J->parts;

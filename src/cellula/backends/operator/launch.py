@@ -27,6 +27,7 @@ class Runnable(Protocol):
     """A program: what `compile` returns."""
 
     plan: Plan
+    name: str
 
     @property
     def signature(self) -> Signature:
@@ -69,7 +70,7 @@ def _program(key: str) -> Runnable:
 def register(program: Runnable) -> Signature:
     """Make a program known to the operator."""
     plan, graph = program.plan, program.plan.graph
-    key = f"{graph.name} {hashlib.sha256(_structure(graph).encode()).hexdigest()[:32]}"
+    key = f"{program.name} {graph.name} {hashlib.sha256(_structure(graph).encode()).hexdigest()[:32]}"
     _PROGRAMS.setdefault(key, weakref.WeakSet()).add(program)
     return Signature(
         key,

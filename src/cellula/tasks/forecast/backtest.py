@@ -9,8 +9,10 @@ import numpy as np
 
 from cellula.errors import DataError
 from cellula.tasks.forecast.checks import Grid
-from cellula.tasks.forecast.model import ForecastModel, forecasts
+from cellula.tasks.forecast.model import Block, ForecastModel
+from cellula.tasks.forecast.preparing import Prepared
 from cellula.tasks.forecast.scores import Coverage, ErrorSums
+from cellula.tasks.forecast.tracking import starting_trackers, tracked_forecasts
 from cellula.tasks.forecast.windows import Scale, Windows
 from cellula.tasks.plain import plain
 
@@ -96,7 +98,7 @@ class Backtest:
     def __str__(self) -> str:
         lines = [
             f"{self.windows} windows, {self.horizon} steps of {self.step_label} ahead from {self.window}; "
-            f"test part {self.split['validation_end']} to {self.split['test_end']}"
+            f"test part {self.split['test_start']} to {self.split['test_end']}"
         ]
         for target in self.targets:
             scores = self.by_target.get(target, self.scores)
@@ -110,24 +112,13 @@ class Backtest:
         return "\n".join(lines)
 
 
-def evaluate(
-    model: ForecastModel,
-    windows: Windows,
-    grid: Grid,
-    scale: Scale,
-    numbers: np.ndarray,
-    season: int,
-    split: dict[str, str],
-) -> Backtest:
+def evaluate(model: ForecastModel, prepared: Prepared, windows: Windows, split: dict[str, str]) -> Backtest:
     """Forecasts every window by every method and scores them in the data's own units.
 
     Args:
         model: calibrated.
-        windows: the windows of the test part.
-        grid: the rows that they are cut from.
-        scale: of the fitted data.
-        numbers: for each series of the grid its row in the scale.
-        season: steps of a season.
+        prepared: the data.
+        windows: the windows of its test part.
         split: when the parts begin and end, for the result.
 
     Raises:
@@ -135,15 +126,24 @@ def evaluate(
     """
     if not len(windows):
         raise DataError("there is no window to evaluate: the test part is shorter than the horizon")
-    sizes, columns = windows.sizes, grid.panel.columns
+    sizes, columns, grid = windows.sizes, prepared.grid.panel.columns, prepared.grid
+    season = prepared.description.season
     sums = {name: ErrorSums(sizes.horizon, sizes.targets) for name in METHODS}
     coverage = Coverage(model.levels, sizes.targets)
-    for indices, median, lower, upper, truth, weight in forecasts(model, windows):
-        mean, spread, naive_error = scales(windows, indices, scale, numbers)
-        truth = truth * spread + mean
-        for name, forecast in methods(model, windows, indices, median, season).items():
-            sums[name].add(forecast * spread + mean, truth, weight, naive_error)
-        coverage.add(lower * spread + mean, upper * spread + mean, truth, weight)
+    wanted = np.linspace(0, len(windows) - 1, min(EXAMPLES, len(windows))).round().astype(np.int64)
+    examples: list[ForecastExample] = []
+    for block in tracked_forecasts(model, windows, starting_trackers(model, prepared, windows)):
+        mean, spread, naive_error = scales(windows, block.indices, prepared.description.scale, prepared.numbers)
+        found = methods(model, windows, block, season)
+        own = {name: forecast * spread + mean for name, forecast in found.items()}
+        block = block.in_units(mean, spread)
+        for name, forecast in own.items():
+            sums[name].add(forecast, block.truth, block.weight, naive_error)
+        coverage.add(block.lower, block.upper, block.truth, block.weight)
+        examples += [
+            show(windows, grid, block, own, model.levels, row)
+            for row in np.flatnonzero(np.isin(block.indices, wanted)).tolist()
+        ]
     by_target = {
         target: {
             name: sums[name].scores(number) | (coverage.scores(number) if name == "network" else {}) for name in METHODS
@@ -161,7 +161,7 @@ def evaluate(
         step_label=grid.clock.label,
         scores=by_target[first],
         by_step={name: sums[name].by_step(0) for name in METHODS},
-        examples=show(model, windows, grid, scale, numbers, season),
+        examples=tuple(examples),
         split=split,
         by_target=by_target,
     )
@@ -175,49 +175,47 @@ def scales(
     return scale.mean[series, None, :targets], scale.spread[series, None, :targets], scale.naive_error[series]
 
 
-def methods(
-    model: ForecastModel, windows: Windows, indices: np.ndarray, median: np.ndarray, season: int
-) -> dict[str, np.ndarray]:
+def methods(model: ForecastModel, windows: Windows, block: Block, season: int) -> dict[str, np.ndarray]:
     """The forecasts of all methods for some windows, scaled, [B, T, Y]."""
-    history, future, _, _ = windows.batch(indices)
+    history, future, _, _ = windows.batch(block.indices)
     device = model.offsets.device
     return {
-        "network": median,
+        "network": block.median,
         "ridge": model.network.linear_forecast(history.to(device), future.to(device)).cpu().numpy(),
-        "seasonal_naive": windows.seasonal_naive(indices, season),
-        "persistence": windows.persistence(indices),
+        "seasonal_naive": windows.seasonal_naive(block.indices, season),
+        "persistence": windows.persistence(block.indices),
     }
 
 
 def show(
-    model: ForecastModel, windows: Windows, grid: Grid, scale: Scale, numbers: np.ndarray, season: int
-) -> tuple[ForecastExample, ...]:
-    """Some windows, spread evenly, as examples of the first target."""
-    few = windows.thinned(EXAMPLES)
-    indices, median, lower, upper, truth, weight = next(forecasts(model, few))
-    mean, spread, _ = scales(few, indices, scale, numbers)
-    found = methods(model, few, indices, median, season)
-    own = {name: (forecast * spread + mean)[:, :, 0] for name, forecast in found.items()}
-    measured = np.where(weight > 0, truth * spread + mean, np.nan)[:, :, 0]
-    bounds = [(bound * spread + mean)[:, :, :, 0] for bound in (lower, upper)]
-    panel, examples = grid.panel, []
-    for row, origin in enumerate(few.origins.tolist()):
-        before, ahead = slice(origin - few.sizes.window, origin), slice(origin, origin + few.sizes.horizon)
-        examples.append(
-            ForecastExample(
-                series=str(panel.names[int(few.series(np.array([row]))[0])]),
-                target=panel.columns.targets[0],
-                history_time=times(grid, before),
-                history=panel.values[before, 0],
-                time=times(grid, ahead),
-                truth=measured[row],
-                forecast=own["network"][row],
-                lower={level: bounds[0][n, row] for n, level in enumerate(model.levels)},
-                upper={level: bounds[1][n, row] for n, level in enumerate(model.levels)},
-                baselines={name: values[row] for name, values in own.items() if name != "network"},
-            )
-        )
-    return tuple(examples)
+    windows: Windows, grid: Grid, block: Block, forecasts: dict[str, np.ndarray], levels: tuple[int, ...], row: int
+) -> ForecastExample:
+    """A window as an example of the first target.
+
+    Args:
+        windows: what the block was cut from.
+        grid: the rows.
+        block: in the data's own units.
+        forecasts: of each method, in the data's own units, [B, T, Y].
+        levels: the intervals, in percent.
+        row: which window of the block.
+    """
+    index = block.indices[row : row + 1]
+    origin = int(windows.origins[index[0]])
+    before, ahead = slice(origin - windows.sizes.window, origin), slice(origin, origin + windows.sizes.horizon)
+    own = {name: values[row, :, 0] for name, values in forecasts.items()}
+    return ForecastExample(
+        series=str(grid.panel.names[int(windows.series(index)[0])]),
+        target=grid.panel.columns.targets[0],
+        history_time=times(grid, before),
+        history=grid.panel.values[before, 0],
+        time=times(grid, ahead),
+        truth=np.where(block.weight[row, :, 0] > 0, block.truth[row, :, 0], np.nan),
+        forecast=own["network"],
+        lower={level: block.lower[n, row, :, 0] for n, level in enumerate(levels)},
+        upper={level: block.upper[n, row, :, 0] for n, level in enumerate(levels)},
+        baselines={name: values for name, values in own.items() if name != "network"},
+    )
 
 
 def times(grid: Grid, rows: slice) -> np.ndarray:

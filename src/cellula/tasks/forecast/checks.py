@@ -105,9 +105,9 @@ def sort_rows(panel: Panel) -> tuple[Panel, tuple[str, ...]]:
         if moved:
             notes.append(f"irregular='regularize': {moved} rows{where} were out of order and have been sorted")
         if not last.all():
+            doubles = counted(int((~last).sum()), "row", "rows")
             notes.append(
-                f"irregular='regularize': {int((~last).sum())} rows{where} had the stamp of another row; "
-                "the last one given was kept"
+                f"irregular='regularize': {doubles}{where} had the stamp of another row; the last one given was kept"
             )
         order.append(part.start + rows[last])
         lengths.append(int(last.sum()))
@@ -123,6 +123,11 @@ def select(panel: Panel, order: np.ndarray, lengths: list[int]) -> Panel:
         values=panel.values[order],
         rows=panel.rows[order],
     )
+
+
+def counted(number: int, one: str, more: str) -> str:
+    """A number and what is counted: "1 value", "3 values"."""
+    return f"{number} {one if number == 1 else more}"
 
 
 def refuse_disorder(panel: Panel) -> None:
@@ -222,7 +227,9 @@ def fill_gaps(grid: Grid, missing: str, borders: tuple[int, ...] = ()) -> Grid:
         count = int(gaps[:, number].sum())
         if count:
             share = 100 * count / len(gaps)
-            notes += (f"missing={missing!r}: {count} values ({share:.2g} %) of {column!r} were filled; {HOW[missing]}",)
+            many = counted(count, "value", "values")
+            was = "was" if count == 1 else "were"
+            notes += (f"missing={missing!r}: {many} ({share:.2g} %) of {column!r} {was} filled; {HOW[missing]}",)
     return replace(
         grid,
         panel=replace(grid.panel, values=values),
@@ -237,9 +244,10 @@ def refusal(grid: Grid, gaps: np.ndarray) -> DataError:
     row, column = (int(index) for index in np.argwhere(gaps)[0])
     panel = grid.panel
     part = int(np.searchsorted(panel.starts, row, side="right")) - 1
+    count = counted(int(gaps.sum()), "value is", "values are")
     return DataError(
         f"column {panel.columns.numbers[column]!r} is missing in {panel.place(row, panel.names[part])}, at "
-        f"{grid.clock.words(int(grid.positions[row]))} ({int(gaps.sum())} values are missing in all): "
+        f"{grid.clock.words(int(grid.positions[row]))} ({count} missing in all): "
         "fill it, or say missing='forward' or missing='interpolate'"
     )
 

@@ -16,7 +16,7 @@ from cellula.tasks.forecast.windows import Scale, Split
 
 __all__ = ["Description", "read_description"]
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def read_description(found: Mapping[str, Any]) -> Description:
     if found.get("task") != "forecast":
         raise ValueError(f"it is not a forecaster's (task {found.get('task')!r})")
     if found.get("version") != VERSION:
-        raise ValueError(f"its version is {found.get('version')!r}, this Cellula reads {VERSION}")
+        raise ValueError(f"its version is {found.get('version')!r}, this Cellula reads {VERSION}: fit it again")
     try:
         description = Description(
             cell=text(found["cell"], "cell"),

@@ -53,7 +53,7 @@ def report_on(
         cell=load_cell(description.cell).title or "a formula without a title",
         formula=description.cell.strip("\n"),
         data={**data, **columns(description), **notes(forecaster.notes_)},
-        model=model(description),
+        model={**model(description), **intervals(description, forecaster.adaptive)},
         options=options(forecaster.training),
         units=units,
         seconds=seconds,
@@ -84,6 +84,7 @@ def columns(description: Description) -> dict[str, str]:
         "series": listed([str(name) for name in description.series]) if parts.series else None,
         "covariates, past": listed(parts.past),
         "covariates, known ahead": listed(parts.known),
+        "clock of the pictures": description.clock.calendar_zone or description.clock.zone,
     }
     return {name: text for name, text in facts.items() if text}
 
@@ -103,6 +104,14 @@ def model(description: Description) -> dict[str, object]:
         "rows a step of the encoder": sizes.patch,
     }
     return {**facts, **{f"setting {name}": value for name, value in description.settings.items()}}
+
+
+def intervals(description: Description, adaptive: bool) -> dict[str, str]:
+    """How the intervals were calibrated."""
+    if not description.levels:
+        return {}
+    later = ", then by each truth as it came in" if adaptive else " alone"
+    return {"intervals calibrated": f"on the validation part{later}"}
 
 
 def options(training: TrainingOptions) -> dict[str, object]:

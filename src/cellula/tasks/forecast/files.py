@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import narwhals as nw
 import pyarrow
-from pyarrow import csv, parquet
+from pyarrow import compute, csv, parquet
 
 from cellula.errors import DataError
 from cellula.tasks.atomic import write_atomic
@@ -24,6 +24,7 @@ __all__ = ["FORMATS", "read_table", "to_csv", "to_rows", "write_table"]
 
 _TEXT = {".csv": ",", ".tsv": "\t", ".txt": ","}
 _PARQUET = (".parquet", ".pq")
+_SHEETS = (".xlsx", ".xls", ".ods")
 _UNPACK: dict[str, Callable[[Path], Any]] = {
     ".gz": gzip.open,
     ".bz2": bz2.open,
@@ -48,15 +49,19 @@ def read_table(path: str | Path) -> pyarrow.Table:
         DataError: there is no such file, it is empty, or it is not what its name says.
     """
     path = Path(path)
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; expected a file ({FORMATS})")
     suffixes = [suffix.lower() for suffix in path.suffixes]
     packed = suffixes[-1:] and suffixes[-1] in _UNPACK
     kind = (suffixes[-2:-1] if packed else suffixes[-1:]) or [".csv" if packed else ""]
+    if kind[0] in _SHEETS:
+        raise DataError(f"{path} is a spreadsheet: save it as CSV; expected {FORMATS}")
     if kind[0] not in _TEXT and kind[0] not in _PARQUET:
         raise DataError(f"{path}: cannot tell what this file is from its name; expected {FORMATS}")
     try:
         with _UNPACK[suffixes[-1]](path) if packed else path.open("rb") as file:
             data = file.read()
-        if not data:
+        if not data.strip():
             raise DataError(f"{path} is empty; expected a table with a line of column names")
         table = _parse(data, kind[0])
     except (OSError, EOFError, zipfile.BadZipFile, lzma.LZMAError, pyarrow.ArrowException, UnicodeDecodeError) as error:
@@ -110,7 +115,20 @@ def _parse(data: bytes, kind: str) -> pyarrow.Table:
     options = csv.ParseOptions(delimiter=_delimiter(data, _TEXT[kind]))
     nulls = ["", "NA", "NaN", "nan", "N/A", "null", "NULL", "None"]
     convert = csv.ConvertOptions(null_values=nulls, strings_can_be_null=True)
-    return csv.read_csv(io.BytesIO(data), parse_options=options, convert_options=convert)
+    table = csv.read_csv(io.BytesIO(data), parse_options=options, convert_options=convert)
+    if options.delimiter != "," and any(_has_decimal_commas(column) for column in table.columns):
+        convert.decimal_point = ","
+        table = csv.read_csv(io.BytesIO(data), parse_options=options, convert_options=convert)
+    if any(pyarrow.types.is_binary(column.type) for column in table.columns):
+        raise UnicodeDecodeError("utf-8", data[:0], 0, 0, "a column is not UTF-8")
+    return table
+
+
+def _has_decimal_commas(column: pyarrow.ChunkedArray) -> bool:
+    """Whether a column of text holds numbers such as 21,5 and nothing else."""
+    if not pyarrow.types.is_string(column.type) or column.null_count == len(column):
+        return False
+    return bool(compute.all(compute.match_substring_regex(column, r"^[+-]?\d*(,\d+)?([eE][+-]?\d+)?$")).as_py())
 
 
 def _delimiter(data: bytes, usual: str) -> str:
@@ -136,7 +154,7 @@ def _only_member(path: Path) -> IO[bytes]:
 def _explain(path: Path, error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return f"{path}: there is no such file"
-    if isinstance(error, IsADirectoryError):
-        return f"{path} is a folder; expected a file ({FORMATS})"
+    if isinstance(error, UnicodeDecodeError) or "UTF8" in str(error):
+        return f"{path} is not written in UTF-8; save it so (in a spreadsheet: CSV UTF-8), or convert it with iconv"
     reason = getattr(error, "strerror", None) or str(error).split("\n")[0]
     return f"{path} cannot be read as a table: {reason}"

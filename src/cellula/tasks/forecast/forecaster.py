@@ -34,6 +34,7 @@ from cellula.tasks.forecast.preparing import (
 )
 from cellula.tasks.forecast.settings import FORECAST_TRAINING, ForecastSettings, checked_levels
 from cellula.tasks.forecast.storage import read_forecaster, run_directory, shown, training_record
+from cellula.tasks.forecast.tracking import RATE, first_offsets, newest_offsets
 from cellula.tasks.options import TrainingOptions
 from cellula.tasks.run import RunDirectory, data_fingerprint, save_model
 from cellula.tasks.training import History, train
@@ -60,6 +61,8 @@ class Forecaster:
         season: steps of a season; None: a day, a week of days, a year of weeks or months.
         timezone: the local clock for hour and weekday, where the times carry a zone; None: that of the column.
         level: intervals to learn, in percent.
+        adaptive: whether intervals follow the latest errors: at each forecast they are calibrated by all truths that
+            have come in by then. False keeps them as the validation part calibrated them.
         split: shares of training, validation and test part, in time.
         missing: what to do with missing values: "refuse", "forward" (the last value before), "interpolate".
         irregular: what to do with rows out of order or off the grid: "refuse" or "regularize".
@@ -85,7 +88,8 @@ class Forecaster:
         >>> forecaster.backtest().scores["persistence"]["mae"] > 0.1
         True
 
-    Reference: Romano, Patterson & Candès 2019 for the intervals; Hyndman & Koehler 2006 for MASE.
+    Reference: Romano, Patterson & Candès 2019 and Gibbs & Candès 2021 for the intervals; Hyndman & Koehler 2006 for
+    MASE.
     """
 
     def __init__(
@@ -102,6 +106,7 @@ class Forecaster:
         season: int | None = None,
         timezone: str | None = None,
         level: Sequence[int] = (80, 95),
+        adaptive: bool = True,
         split: Sequence[float] = (0.7, 0.1, 0.2),
         missing: str = "refuse",
         irregular: str = "refuse",
@@ -123,6 +128,7 @@ class Forecaster:
         self.season = season
         self.timezone = timezone
         self.level = level
+        self.adaptive = adaptive
         self.split = split
         self.missing = missing
         self.irregular = irregular
@@ -190,7 +196,8 @@ class Forecaster:
                 resume=resume,
                 progress=progress,
             )
-            calibrate(model, validation)
+            calibrate(model, validation, RATE if settings.adaptive else 0.0)
+            model.newest_offsets.copy_(torch.from_numpy(first_offsets(model, prepared)))
             directory.save_model(model.state_dict(), training_record(history))
         self._become(model, description, history)
         self._prepared = prepared
@@ -246,15 +253,7 @@ class Forecaster:
                 f"{description.clock.words(split.test_start - description.clock.step)}, and fewer than "
                 f"{description.sizes.horizon} rows come after; give later data, or fit with a larger test share"
             )
-        found = evaluate(
-            model,
-            windows,
-            prepared.grid,
-            description.scale,
-            prepared.numbers,
-            description.season,
-            split_words(split, description.clock),
-        )
+        found = evaluate(model, prepared, windows, split_words(split, description.clock))
         if self._run is not None and data is None:
             record = {name: value for name, value in found.to_dict().items() if name != "examples"}
             RunDirectory.open(self._run).write_json("metrics.json", record)
@@ -365,6 +364,18 @@ class Forecaster:
             self.training = replace(self.training, **changes)
         return self
 
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn's tools ask an estimator for: it needs no `y`, and takes tables of any content."""
+        # Asked for by scikit-learn alone, so it is there; the rest of the project does without it.
+        from sklearn.utils import InputTags, Tags, TargetTags
+
+        given = InputTags(two_d_array=True, one_d_array=True, string=True, allow_nan=True)
+        return Tags(estimator_type=None, target_tags=TargetTags(required=False), input_tags=given)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether `fit` or `load` has been called."""
+        return hasattr(self, "_model")
+
     def __repr__(self) -> str:
         defaults = inspect.signature(type(self).__init__).parameters
         given = self.get_params(deep=False)
@@ -415,8 +426,10 @@ class Forecaster:
         model, description = self._fitted()
         if data is None and self._prepared is None:
             numbers = np.arange(len(description.series))
-            return Newest(model.context.cpu().numpy(), np.array(description.ends), numbers, stored_origin(description))
+            offsets = model.newest_offsets.cpu().numpy()
+            origin = stored_origin(description)
+            return Newest(model.context.cpu().numpy(), np.array(description.ends), numbers, origin, offsets)
         prepared = self._prepared_of(data)
         panel = prepared.grid.panel
         ends = prepared.grid.positions[panel.starts[1:] - 1]
-        return Newest(newest_rows(prepared), ends, prepared.numbers, panel.origin)
+        return Newest(newest_rows(prepared), ends, prepared.numbers, panel.origin, newest_offsets(model, prepared))

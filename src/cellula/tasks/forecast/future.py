@@ -12,7 +12,7 @@ import torch
 from cellula.errors import DataError, UsageError
 from cellula.tasks.forecast.clock import Clock
 from cellula.tasks.forecast.description import Description
-from cellula.tasks.forecast.model import ForecastModel
+from cellula.tasks.forecast.model import ForecastModel, move_bounds
 from cellula.tasks.forecast.table import Columns, Origin, Panel, listed, read_panel, write_frame
 
 __all__ = ["Newest", "forecast_frame", "future_rows", "stored_origin"]
@@ -27,12 +27,14 @@ class Newest:
         ends: the position of the last row of each series, [S].
         numbers: for each series its number in the description, [S].
         origin: the form in which the forecast is given back.
+        offsets: how far the intervals of each series are moved, [S, levels, T, Y].
     """
 
     history: np.ndarray
     ends: np.ndarray
     numbers: np.ndarray
     origin: Origin
+    offsets: np.ndarray
 
 
 def stored_origin(description: Description) -> Origin:
@@ -77,6 +79,7 @@ def forecast_frame(
     spread = description.scale.spread[newest.numbers, None]
     future = future_rows(known, description, newest)
     median, lower, upper = model.intervals(torch.from_numpy(newest.history), future)
+    lower, upper = move_bounds(median, lower, upper, newest.offsets.swapaxes(0, 1))
     found: dict[str, np.ndarray] = {}
     if columns.series is not None:
         names = np.array([description.series[number] for number in newest.numbers], dtype=object)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from cellula.models import ForecastNetwork
 from cellula.tasks.forecast.windows import Windows
 from cellula.tasks.trainer import Loss
 
-__all__ = ["ForecastModel", "calibrate", "forecasts", "pinball_loss"]
+__all__ = ["Block", "ForecastModel", "calibrate", "forecasts", "move_bounds", "pinball_loss"]
 
 # Windows of the validation part that the intervals are calibrated on, at most.
 MOST_CALIBRATION = 20_000
@@ -26,18 +27,24 @@ class ForecastModel(nn.Module):
         levels: intervals, in percent; the network's quantiles are theirs and the median.
         context: the newest rows of each series, scaled, [S, W, C].
 
-    `offsets`, [levels, T, Y], is by how much each interval grows on both sides, in scaled units; NaN until calibrated.
+    Buffers, in scaled units; NaN until calibrated: `offsets`, [levels, T, Y], by how much each interval grows on both
+    sides at the end of the calibration; `rates`, [levels, T, Y], how far one truth can move it later; `newest_offsets`,
+    [S, levels, T, Y], by how much it grows after the newest rows of each series.
     """
 
     offsets: torch.Tensor
+    rates: torch.Tensor
+    newest_offsets: torch.Tensor
     context: torch.Tensor
 
     def __init__(self, network: ForecastNetwork, levels: tuple[int, ...], context: torch.Tensor) -> None:
         super().__init__()
         self.network = network
         self.levels = levels
-        sizes = network.sizes
-        self.register_buffer("offsets", torch.full((len(levels), sizes.horizon, sizes.targets), float("nan")))
+        shape = (len(levels), network.sizes.horizon, network.sizes.targets)
+        self.register_buffer("offsets", torch.full(shape, float("nan")))
+        self.register_buffer("rates", torch.full(shape, float("nan")))
+        self.register_buffer("newest_offsets", torch.full((len(context), *shape), float("nan")))
         self.register_buffer("context", context)
 
     def forward(self, history: torch.Tensor, future: torch.Tensor) -> torch.Tensor:
@@ -46,7 +53,7 @@ class ForecastModel(nn.Module):
 
     @torch.no_grad()
     def intervals(self, history: torch.Tensor, future: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The median and the calibrated intervals, in scaled units.
+        """The median and the intervals as the network gives them, in scaled units.
 
         Args:
             history: [B, W, C].
@@ -58,16 +65,56 @@ class ForecastModel(nn.Module):
         device = self.offsets.device
         quantiles = self(history.to(device), future.to(device)).float().sort(dim=-1).values
         middle = quantiles.shape[-1] // 2
-        median = quantiles[..., middle]
-        shift = torch.nan_to_num(self.offsets)[:, None]
         # Quantiles ascend, so the widest level has the outermost pair.
         order = [sorted(self.levels, reverse=True).index(level) for level in self.levels]
         rank = torch.tensor(order, dtype=torch.long, device=device)
-        lower = quantiles[..., rank].movedim(-1, 0) - shift
-        upper = quantiles[..., quantiles.shape[-1] - 1 - rank].movedim(-1, 0) + shift
-        # A calibration may shrink an interval, but never past the forecast.
-        lower, upper = torch.minimum(lower, median), torch.maximum(upper, median)
-        return median.cpu().numpy(), lower.cpu().numpy(), upper.cpu().numpy()
+        lower = quantiles[..., rank].movedim(-1, 0)
+        upper = quantiles[..., quantiles.shape[-1] - 1 - rank].movedim(-1, 0)
+        return quantiles[..., middle].cpu().numpy(), lower.cpu().numpy(), upper.cpu().numpy()
+
+
+@dataclass(frozen=True)
+class Block:
+    """Forecasts of some windows beside what came, in scaled units.
+
+    Args:
+        indices: which windows, [B].
+        median: [B, T, Y].
+        lower: lower bounds, [levels, B, T, Y].
+        upper: upper bounds, [levels, B, T, Y].
+        truth: [B, T, Y].
+        weight: 1 where the truth was measured, else 0, [B, T, Y].
+    """
+
+    indices: np.ndarray
+    median: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    truth: np.ndarray
+    weight: np.ndarray
+
+    @property
+    def outside(self) -> np.ndarray:
+        """How far the truth lies outside each interval, negative inside, [levels, B, T, Y]."""
+        return np.maximum(self.lower - self.truth, self.truth - self.upper)
+
+    def moved(self, offsets: np.ndarray) -> Block:
+        """The same with bounds moved outwards, by [levels, B, T, Y]."""
+        lower, upper = move_bounds(self.median, self.lower, self.upper, offsets)
+        return replace(self, lower=lower, upper=upper)
+
+    def in_units(self, mean: np.ndarray, spread: np.ndarray) -> Block:
+        """The same in the data's own units; mean and spread of each window, [B, 1, Y]."""
+        names = ("median", "lower", "upper", "truth")
+        return replace(self, **{name: getattr(self, name) * spread + mean for name in names})
+
+
+def move_bounds(
+    median: np.ndarray, lower: np.ndarray, upper: np.ndarray, offsets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds moved outwards (inwards where negative), but never past the median; offsets that are NaN move nothing."""
+    shift = np.nan_to_num(offsets)
+    return np.minimum(lower - shift, median), np.maximum(upper + shift, median)
 
 
 def quantiles_of(levels: tuple[int, ...]) -> tuple[float, ...]:
@@ -90,34 +137,31 @@ def pinball_loss(quantiles: tuple[float, ...]) -> Loss:
     return loss
 
 
-def forecasts(
-    model: ForecastModel, windows: Windows
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """Forecasts of all windows in blocks: indices, median, lower, upper, truth, weight; in scaled units."""
+def forecasts(model: ForecastModel, windows: Windows) -> Iterator[Block]:
+    """Forecasts of all windows in blocks, their intervals as the network gives them."""
     for indices in windows.blocks():
         history, future, truth, weight = windows.batch(indices)
-        median, lower, upper = model.intervals(history, future)
-        yield indices, median, lower, upper, truth.numpy(), weight.numpy()
+        yield Block(indices, *model.intervals(history, future), truth.numpy(), weight.numpy())
 
 
-def calibrate(model: ForecastModel, validation: Windows) -> None:
+def calibrate(model: ForecastModel, validation: Windows, rate: float = 0.0) -> None:
     """Moves the bounds of every interval so that it covers its share of the validation part.
 
     Each level, step of the horizon and target gets its own offset: the empirical quantile of how far the truth lay
     outside the interval (negative: inside), with the finite-sample correction.
 
     Args:
-        model: its `offsets` are set.
+        model: its `offsets` and `rates` are set.
         validation: windows that were not trained on.
+        rate: how far a truth can move the bounds later, as a share of the mean half width of the calibrated interval.
 
     Reference: Romano, Patterson & Candès 2019, Conformalized Quantile Regression.
     """
-    with torch.no_grad():
-        model.offsets.zero_()
-    outside, weights = [], []
-    for _, _, lower, upper, truth, weight in forecasts(model, validation.thinned(MOST_CALIBRATION)):
-        outside.append(np.maximum(lower - truth, truth - upper))
-        weights.append(weight > 0)
+    outside, weights, half_widths = [], [], []
+    for block in forecasts(model, validation.thinned(MOST_CALIBRATION)):
+        outside.append(block.outside)
+        weights.append(block.weight > 0)
+        half_widths.append((block.upper - block.lower) / 2)
     scores, present = np.concatenate(outside, axis=1), np.concatenate(weights)  # [levels, N, T, Y], [N, T, Y]
     offsets = np.zeros(model.offsets.shape, np.float32)
     for level, step, target in np.ndindex(*offsets.shape):
@@ -125,5 +169,7 @@ def calibrate(model: ForecastModel, validation: Windows) -> None:
         rank = int(np.ceil((len(kept) + 1) * model.levels[level] / 100))
         if len(kept):
             offsets[level, step, target] = kept[min(rank, len(kept)) - 1]
+    widths = np.maximum(np.concatenate(half_widths, axis=1).mean(axis=1) + offsets, 0)
     with torch.no_grad():
         model.offsets.copy_(torch.from_numpy(offsets))
+        model.rates.copy_(torch.from_numpy(rate * widths))

@@ -122,8 +122,10 @@ class _ForecastWriter:
             return [call("Squeeze", self.in_own_units(median), constant([3]))]
         # The widest level has the outermost pair.
         rank = np.array([sorted(levels, reverse=True).index(level) for level in levels], np.int64)
-        offsets = np.nan_to_num(self.source.offsets.detach().cpu().numpy()).transpose(1, 2, 0)  # [T, Y, levels]
-        shift = self.writer.weight("offsets", offsets)
+        # The bounds are calibrated up to the newest rows of each series.
+        offsets = np.nan_to_num(self.source.newest_offsets.detach().cpu().numpy()).transpose(0, 2, 3, 1)
+        shift = self.writer.weight("offsets", offsets)  # [S, T, Y, levels]
+        shift = call("Gather", shift, "series", axis=0) if self.several else shift
         lower = call("Sub", call("Gather", ascending, constant(rank), axis=-1), shift)
         upper = call("Add", call("Gather", ascending, constant(count - 1 - rank), axis=-1), shift)
         found = [median, call("Min", lower, median), call("Max", upper, median)]

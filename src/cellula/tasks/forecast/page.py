@@ -42,22 +42,25 @@ def element(tag: str, *content: object, attributes: Mapping[str, str] = NONE) ->
     return Html(f"<{tag}{written}>{''.join(to_html(part) for part in content)}</{tag}>")
 
 
-def table(header: Sequence[object], rows: Sequence[Sequence[object]], *, strong: int | None = None) -> Html:
+def table(
+    header: Sequence[object], rows: Sequence[Sequence[object]], *, strong: int | None = None, look: str = "wide"
+) -> Html:
     """A table whose first column names its rows.
 
     Args:
         header: The names of the columns.
         rows: Each as many cells as `header`.
         strong: The row to make stand out.
+        look: Classes of the style sheet.
     """
     head = element("tr", *(element("th", cell, attributes={"scope": "col"}) for cell in header))
     lines = []
     for index, (name, *cells) in enumerate(rows):
         first = element("th", name, attributes={"scope": "row"})
-        look = {"class": "strong"} if index == strong else NONE
-        lines.append(element("tr", first, *(element("td", cell) for cell in cells), attributes=look))
+        role = {"class": "strong"} if index == strong else NONE
+        lines.append(element("tr", first, *(element("td", cell) for cell in cells), attributes=role))
     whole = element("table", element("thead", head), element("tbody", *lines))
-    return element("div", whole, attributes={"class": "wide"})
+    return element("div", whole, attributes={"class": look})
 
 
 def definitions(pairs: Iterable[tuple[object, object]]) -> Html:
@@ -65,10 +68,17 @@ def definitions(pairs: Iterable[tuple[object, object]]) -> Html:
     return element("dl", *(element("div", element("dt", name), element("dd", what)) for name, what in pairs))
 
 
-def figure(drawing: Html, caption: str, description: str) -> Html:
-    """A drawing with its caption, and a description for those who cannot see it."""
-    image = element("div", drawing, attributes={"class": "wide", "role": "img", "aria-label": description})
-    return element("figure", image, element("figcaption", caption))
+def figure(drawing: Html, caption: str, description: str, *, end_first: bool = False) -> Html:
+    """A drawing with its caption, and a description for those who cannot see it.
+
+    Args:
+        drawing: The picture.
+        caption: What stands below it.
+        description: What it shows, in words.
+        end_first: A window narrower than the drawing shows its right end first.
+    """
+    look = {"class": "wide end-first" if end_first else "wide", "role": "img", "aria-label": description}
+    return element("figure", element("div", drawing, attributes=look), element("figcaption", caption))
 
 
 def page(title: str, *body: object) -> str:

@@ -104,7 +104,8 @@ def forecast_figure(examples: Sequence[ForecastExample], *, unit: str = "") -> F
         for axes, example in zip(panels, shown, strict=True):
             draw_forecast(axes, example, unit)
         figure.align_ylabels(panels)
-        add_legend(figure, panels[0])
+        # Beside the forecasts: a narrow page shows this end first.
+        add_legend(figure, panels[0], side="right")
     return figure
 
 
@@ -231,10 +232,10 @@ def learning_figure(epochs: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def add_legend(figure: Figure, axes: Axes) -> None:
+def add_legend(figure: Figure, axes: Axes, side: str = "left") -> None:
     """A legend above the panels, where it covers no data."""
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=min(len(labels), 4), fontsize=9.5)
+    figure.legend(handles, labels, loc=f"outside upper {side}", ncols=min(len(labels), 4), fontsize=9.5)
 
 
 def colour(method: str) -> str:

@@ -19,7 +19,7 @@ from cellula.tasks.forecast.description import Description
 from cellula.tasks.forecast.model import ForecastModel, quantiles_of
 from cellula.tasks.forecast.ridge import fit_ridge
 from cellula.tasks.forecast.settings import ForecastSettings
-from cellula.tasks.forecast.table import find_columns, read_panel
+from cellula.tasks.forecast.table import columns_of_times, find_columns, read_panel
 from cellula.tasks.forecast.windows import (
     Split,
     Windows,
@@ -96,6 +96,7 @@ def prepare(data: Any, settings: ForecastSettings, graph: Graph) -> Prepared:
     grid = put_on_grid(panel, settings.irregular, calendar_zone=settings.timezone)
     split = find_split(grid, settings.split)
     grid = fill_gaps(grid, settings.missing, (split.validation_start, split.test_start))
+    grid = replace(grid, notes=(*notes_on_time(data, columns.time), *grid.notes))
     say(grid.notes)
     # First rows without a value are gone by now.
     split = replace(split, train_start=int(grid.positions.min()))
@@ -103,6 +104,14 @@ def prepare(data: Any, settings: ForecastSettings, graph: Graph) -> Prepared:
     description = describe(grid, split, settings, graph)
     numbers = np.arange(len(grid.panel.names))
     return Prepared(grid, scaled_rows(grid, description.scale, numbers), numbers, description)
+
+
+def notes_on_time(data: Any, time: str | None) -> tuple[str, ...]:
+    """That times are there and not used, which is hardly ever meant."""
+    unused = columns_of_times(data) if time is None else ()
+    if not unused:
+        return ()
+    return (f"no time column was named, so the rows are only numbered; column {unused[0]!r} holds times: say time=",)
 
 
 def describe(grid: Grid, split: Split, settings: ForecastSettings, graph: Graph) -> Description:
@@ -261,6 +270,8 @@ def split_words(split: Split, clock: Clock) -> dict[str, str]:
     return {
         "train_start": clock.words(split.train_start),
         "train_end": clock.words(split.validation_start - clock.step),
+        "validation_start": clock.words(split.validation_start),
         "validation_end": clock.words(split.test_start - clock.step),
+        "test_start": clock.words(split.test_start),
         "test_end": clock.words(split.test_end),
     }

@@ -30,6 +30,8 @@ __all__ = ["Report", "render_report", "write_report"]
 
 # What decides the numbers beside the code itself.
 LIBRARIES = ("cellula", "torch", "numpy", "accelerate")
+# Between a number and its unit, which a narrow window must not part.
+NO_BREAK = "\u00a0"
 MIDNIGHT = clock_time()
 
 
@@ -157,13 +159,13 @@ def conclusion(report: Report) -> str:
         change = 100 * (network / errors[best] - 1) if errors[best] else 0.0
         word = "less" if change < 0 else "more"
         text += (
-            f", {abs(change):.1f} % {word} than the best baseline "
+            f", {percent(abs(change))} {word} than the best baseline "
             f"({method(best)}: {quantity(errors[best], report.unit)})"
         )
     if report.backtest.levels:
         level = min(report.backtest.levels)
         share = report.backtest.scores["network"][f"coverage_{level}"]
-        text += f". The {level} % intervals held {100 * share:.1f} % of the observed values"
+        text += f". The {level}{NO_BREAK}% intervals held {percent(100 * share)} of the observed values"
     return text + "."
 
 
@@ -174,7 +176,12 @@ def forecasts(report: Report, svg: Mapping[str, Html]) -> tuple[Html, ...]:
         "Forecasts from the test part, which the training never saw. Shaded: the intervals in which the network "
         "expects the value, with the probability named."
     )
-    return (figure(svg["forecast"], caption, "History, forecast with intervals, observed values and baselines"),)
+    # A window narrower than the drawing shows its newest end first.
+    return (
+        figure(
+            svg["forecast"], caption, "History, forecast with intervals, observed values and baselines", end_first=True
+        ),
+    )
 
 
 def scores(report: Report) -> tuple[Html, ...]:
@@ -203,7 +210,7 @@ def score_table(scores: Mapping[str, Mapping[str, float]], unit: str) -> Html:
         for name, row in scores.items()
     ]
     header = ["", with_unit("MAE", unit), with_unit("RMSE", unit), "MASE", "MAE, compared"]
-    return table(header, rows, strong=list(scores).index("network"))
+    return table(header, rows, strong=list(scores).index("network"), look="wide compared")
 
 
 def coverage_table(row: Mapping[str, float], unit: str) -> tuple[Html, ...]:
@@ -230,8 +237,8 @@ def parts(backtest: Backtest) -> Iterator[tuple[str, str]]:
     split = backtest.split
     for name, start, end in (
         ("training part", "train_start", "train_end"),
-        ("validation part", "train_end", "validation_end"),
-        ("test part", "validation_end", "test_end"),
+        ("validation part", "validation_start", "validation_end"),
+        ("test part", "test_start", "test_end"),
     ):
         if start in split and end in split:
             yield name, f"{moment(split[start])} to {moment(split[end])}"
@@ -286,7 +293,11 @@ def number(value: float) -> str:
 
 
 def quantity(value: float, unit: str) -> str:
-    return f"{number(value)} {unit}".rstrip()
+    return f"{number(value)}{NO_BREAK}{unit}".rstrip()
+
+
+def percent(value: float) -> str:
+    return f"{value:.1f}{NO_BREAK}%"
 
 
 def moment(text: str) -> str:

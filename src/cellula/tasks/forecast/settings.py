@@ -34,6 +34,7 @@ class ForecastSettings:
     season: int | None = None
     timezone: str | None = None
     level: tuple[int, ...] = (80, 95)
+    adaptive: bool = True
     split: tuple[float, float, float] = (0.7, 0.1, 0.2)
     missing: str = "refuse"
     irregular: str = "refuse"
@@ -51,6 +52,8 @@ class ForecastSettings:
                 raise UsageError(f"{name}={value!r}: expected a whole number of 1 or more, or None")
         check_choice("missing", self.missing, MISSING)
         check_choice("irregular", self.irregular, IRREGULAR)
+        if not isinstance(self.adaptive, bool):
+            raise UsageError(f"adaptive={self.adaptive!r}: expected True or False")
         object.__setattr__(self, "level", checked_levels(self.level))
         object.__setattr__(self, "split", checked_split(self.split))
         if not isinstance(self.training, TrainingOptions):

@@ -68,10 +68,13 @@ def refuse_size(description: Description, tensors: Mapping[str, torch.Tensor]) -
     """ValueError where the sizes are not those of the weights: a few bytes must not ask for gigabytes."""
     sizes = description.sizes
     patch = min(sizes.patch, sizes.window)
+    intervals = (len(description.levels), sizes.horizon, sizes.targets)
     expected = {
         "network.linear": (sizes.linear_columns, sizes.horizon * sizes.targets),
         "network.history_input.weight": (sizes.hidden_size, sizes.history_columns * patch),
-        "offsets": (len(description.levels), sizes.horizon, sizes.targets),
+        "offsets": intervals,
+        "rates": intervals,
+        "newest_offsets": (len(description.series), *intervals),
         "context": (len(description.series), sizes.window, sizes.history_columns),
     }
     for name, shape in expected.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
@@ -13,8 +14,10 @@ import numpy as np
 
 from cellula.errors import DataError, UsageError
 
-__all__ = ["Columns", "Origin", "Panel", "find_columns", "read_frame", "read_panel", "write_frame"]
+__all__ = ["Columns", "Origin", "Panel", "columns_of_times", "find_columns", "read_frame", "read_panel", "write_frame"]
 
+# A number written as text.
+NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 # The names by which a column is known where the user gives none.
 USUAL = {"time": "ds", "series": "unique_id", "target": "y"}
 # `past="rest"` stands for every column that has no other part.
@@ -151,6 +154,14 @@ def find_columns(
     return columns
 
 
+def columns_of_times(data: Any) -> tuple[str, ...]:
+    """The columns of a dataframe that hold times; none of an array."""
+    if isinstance(data, np.ndarray):
+        return ()
+    frame = read_frame(data)
+    return tuple(name for name in frame.columns if frame[name].dtype in (nw.Datetime, nw.Date))
+
+
 def refuse_times_in_index(data: Any) -> None:
     """DataError where a pandas index holds the times: they would be lost without a word."""
     index = getattr(data, "index", None)
@@ -249,14 +260,24 @@ def read_numbers(column: nw.Series[Any]) -> np.ndarray:
     """A column of numbers as float64; missing ones are NaN."""
     if not (column.dtype.is_numeric() or column.dtype == nw.Boolean):
         values = column.to_list()
-        row = next((r for r, v in enumerate(values) if v is not None and not is_number(v)), None)
-        if row is not None:
-            raise DataError(
-                f"column {column.name!r} holds {values[row]!r} in row {row} (counting from 0): expected numbers; "
-                "turn a text with few values into one column of 0 and 1 for each value"
-            )
+        if any(value is not None and not is_number(value) for value in values):
+            raise no_numbers(column.name, values)
         return np.array([np.nan if v is None else float(v) for v in values])
     return np.asarray(column.cast(nw.Float64).to_numpy(), dtype=np.float64)
+
+
+def no_numbers(name: str, values: list[Any]) -> DataError:
+    """The error for a column with text: the first one that cannot be read as a number is the culprit."""
+    texts = [(row, value) for row, value in enumerate(values) if value is not None and not is_number(value)]
+    row, value = next(((r, v) for r, v in texts if not (isinstance(v, str) and NUMBER.fullmatch(v))), texts[0])
+    where = f"column {name!r} holds {value!r} in row {row} (counting from 0): expected numbers"
+    if isinstance(value, str) and NUMBER.fullmatch(value):
+        return DataError(f"{where}; these are numbers written as text: convert the column")
+    if isinstance(value, str) and NUMBER.fullmatch(value.replace(",", ".", 1)):
+        return DataError(f"{where}; with a decimal comma they are text: convert the column")
+    if len(texts) <= len(values) // 2 or any(isinstance(v, str) and NUMBER.fullmatch(v) for _, v in texts):
+        return DataError(f"{where}; mend it, or leave it empty and say missing=")
+    return DataError(f"{where}; turn a text with few values into one column of 0 and 1 for each value")
 
 
 def is_number(value: object) -> bool:
@@ -318,7 +339,7 @@ def parse_stamps(column: nw.Series[Any]) -> tuple[np.ndarray, str | None]:
         if moment is None:
             raise DataError(
                 f"column {column.name!r} holds {value!r} in row {row} (counting from 0): "
-                "expected a time such as 2013-01-31 14:00, a date, or whole numbers"
+                "expected a time such as 2013-01-31 14:00 (the year first), a date, or whole numbers"
             )
         if zoned is None:
             zoned = moment.tzinfo is not None

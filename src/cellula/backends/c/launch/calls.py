@@ -181,6 +181,7 @@ class Gradients:
 def run_backward(
     call: Call, x: Tensor, state: Sequence[Tensor], parameters: Sequence[Tensor], made: Made,
     d_output: Tensor, d_final: Sequence[Tensor | None], wants_input: bool, wanted: Sequence[bool],
+    d_records: Sequence[Tensor] = (),
 ) -> Gradients:  # fmt: skip
     """Run all steps backward; what `made.work` holds is used up.
 
@@ -191,6 +192,7 @@ def run_backward(
         d_final: the gradients of the final states, contiguous; None where there is none.
         wants_input: whether the gradient of the input is wanted.
         wanted: of every parameter, whether its gradient is wanted.
+        d_records: the gradients of the recorded nodes, contiguous.
     """
     shape, back = call.shape, call.shape.kernel.backward
     assert back is not None
@@ -208,7 +210,7 @@ def run_backward(
         d_output = torch.where(alive.unsqueeze(-1), d_output, torch.zeros_like(d_output))
     pointers = [x.data_ptr(), *_pointers(parameters), *_pointers(call.masks), made.output.data_ptr()]
     pointers += [d_output.data_ptr(), *(0 if value is None else value.data_ptr() for value in d_final)]
-    pointers += [*_pointers(d_state), *_pointers(state), *_pointers(made.series)]
+    pointers += [*_pointers(d_state), *_pointers(state), *_pointers(made.series), *_pointers(d_records)]
     pointers += [0 if value is None else value.data_ptr() for value in (made.work, extra, d_x)]
     pointers += _pointers(totals)
     matrices = parameters[: len(shape.layout.matrices)]

@@ -75,14 +75,16 @@ class CompiledKernel:
 
 
 @lru_cache(maxsize=64)
-def compiled(graph: Graph, training: bool, backward: bool, record: tuple[str, ...], double: bool) -> CompiledKernel:
+def compiled(
+    graph: Graph, training: bool, backward: bool, record: tuple[str, ...], double: bool, blocks: bool
+) -> CompiledKernel:
     """The machine code of a cell, compiled when it is first asked for.
 
     Raises:
         CompilerError: there is no compiler, or it failed.
     """
     with _lock:
-        kernel = make_kernel(graph, NATIVE, training=training, backward=backward, record=record)
+        kernel = make_kernel(graph, NATIVE, training=training, backward=backward, record=record, blocks=blocks)
         source = render(kernel)
         library = load_library(source.of(double))
         functions = []

@@ -19,9 +19,10 @@ from cellula.backends.c.launch.registry import register
 from cellula.backends.c.launch.stretches import run_stretches
 from cellula.backends.reference import ReferenceProgram, Result, draw_masks, evaluate
 from cellula.errors import UsageError
-from cellula.graph.node import Constant, Node, Parameter, Setting, walk
+from cellula.graph.node import Constant, Node, Parameter, Setting, leaf, walk
 from cellula.plan.kernel import Kernel
 from cellula.plan.plan import Plan
+from cellula.plan.schedule import spans_steps
 
 __all__ = ["CProgram", "Inputs"]
 
@@ -32,6 +33,11 @@ DTYPES = (torch.float32, torch.float64)
 def is_compiling() -> bool:
     """Whether `torch.compile` or `torch.export` is looking on."""
     return torch.compiler.is_compiling()
+
+
+def is_tracing() -> bool:
+    """Whether `torch.jit.trace` is looking on."""
+    return torch._C._get_tracing_state() is not None
 
 
 def in_single_precision(
@@ -94,12 +100,11 @@ class CProgram:
 
     Args:
         plan: what runs when.
+        blocks: whether passes may do blocks of steps, where each unit runs through time by itself.
     """
 
-    name = "c"
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan, blocks: bool = True) -> None:
+        self.plan, self.blocks, self.name = plan, blocks, "c" if blocks else "c_steps"
         self.slots = tuple(state.slot for state in plan.graph.states)
         self.equations = dict(plan.equations)
         # As a layer names them: the input, the hidden size, and the formula's own.
@@ -109,11 +114,17 @@ class CProgram:
         self.shapes: dict[tuple, Shape] = {}
         self.number = register(self)
 
+    @property
+    def has_blocks(self) -> bool:
+        """Whether passes do blocks of steps: each unit runs through time by itself."""
+        passed = {leaf(state): dict(self.plan.updates)[state.slot] for state in self.plan.graph.states}
+        return self.blocks and spans_steps([], (), passed)
+
     def __deepcopy__(self, memo: dict) -> CProgram:
         return self
 
     def __reduce__(self) -> tuple:
-        return CProgram, (self.plan,)
+        return CProgram, (self.plan, self.blocks)
 
     def shape(
         self, drawing: bool, saving: bool, record: tuple[str, ...], dtype: torch.dtype, sizes: Mapping[str, int]
@@ -127,7 +138,7 @@ class CProgram:
         found = self.shapes.get(key)
         if found is None:
             double = dtype == torch.float64
-            kernel = compiled(self.plan.graph, drawing, saving, record, double)
+            kernel = compiled(self.plan.graph, drawing, saving, record, double, self.blocks)
             found = self.shapes[key] = Shape(kernel, dict(sizes))
         return found
 
@@ -144,7 +155,7 @@ class CProgram:
             return "the batch is empty"
         if forward_ad._current_level >= 0:
             return "forward-mode differentiation is on"
-        if torch._C._get_tracing_state() is not None:
+        if is_tracing():
             return "torch.jit.trace is looking on"
         if peek_interpreter_stack() is not None:
             return "a torch.func transform (vmap, grad, jvp) is at work"
@@ -152,10 +163,6 @@ class CProgram:
         for tensor in (*state.values(), *parameters.values()):
             if tensor.dtype != dtype or tensor.device != device:
                 return f"a tensor is {tensor.dtype} on {tensor.device}, the input {dtype} on {device}"
-        if record and torch.is_grad_enabled():
-            tensors = (x, *state.values(), *parameters.values())
-            if any(tensor.requires_grad for tensor in tensors):
-                return "recorded nodes are wanted together with gradients; use torch.no_grad() for them"
         if any(isinstance(value, Tensor) for value in settings.values()):
             return "a setting is a tensor"
         return None
@@ -191,7 +198,7 @@ class CProgram:
         else:
             reason = self.why_not(x, state, parameters, settings, record)
         if reason is not None:
-            raise UsageError(f"backend='c' cannot run this: {reason}; use backend='auto' or 'reference'")
+            raise UsageError(f"backend={self.name!r} cannot run this: {reason}; use backend='auto' or 'reference'")
         return self.run(x, state, parameters, settings, sizes, **options)
 
     def run(
@@ -211,20 +218,24 @@ class CProgram:
             )  # fmt: skip
             kinds = [mask.leaf.draw.per == "step" for mask in self.plan.masks]
             return run_stretches(run, x, state, initial, reset, alive, list(zip(masks, kinds, strict=False)))
-        # A name twice is one value.
-        record = tuple(dict.fromkeys(record))
+        # A name twice is one value, and the output is there anyway.
+        names, output = record, self.plan.graph.output
+        record = tuple(dict.fromkeys(name for name in names if name != output)) if names else ()
+        # Where nodes are recorded all steps are kept.
+        every = 0 if record else every
         lengths = None if alive is None else alive.sum(0).view(-1)
         numbers = {name: float(value) for name, value in settings.items()} if settings else {}
         inputs = Inputs(self, sizes, numbers, lengths, tuple(masks), record, every)
         values = (x, *(state[slot] for slot in self.slots), *(parameters[name] for name in self.parameters))
         if torch.is_grad_enabled() and any(value.requires_grad for value in values):
-            output, *final = _Run.apply(inputs, *values)
-            return Result(output, dict(zip(self.slots, final, strict=True)), {})
-        with torch.no_grad():
-            made = forward(inputs, values, False)
-        return Result(
-            made.output, dict(zip(self.slots, made.final, strict=True)), dict(zip(record, made.records, strict=True))
-        )
+            result, *rest = _Run.apply(inputs, *values)
+            final, records = rest[: len(self.slots)], rest[len(self.slots) :]
+        else:
+            with torch.no_grad():
+                made = forward(inputs, values, False)
+            result, final, records = made.output, made.final, made.records
+        found = {output: result, **dict(zip(record, records, strict=True))} if names else {}
+        return Result(result, dict(zip(self.slots, final, strict=True)), {name: found[name] for name in names})
 
     def states_of(self, values: Sequence[Tensor]) -> list[Tensor]:
         """The states among the values of a call."""
@@ -257,7 +268,7 @@ def forward(inputs: Inputs, values: Sequence[Tensor], saving: bool) -> Made:
 
 def backward(
     inputs: Inputs, values: Sequence[Tensor], made: Made, d_output: Tensor | None, d_final: Sequence[Tensor | None],
-    wanted: Sequence[bool],
+    wanted: Sequence[bool], d_records: Sequence[Tensor | None] = (),
 ) -> list[Tensor | None]:  # fmt: skip
     """Run the steps backward; the gradients are in the order of the values, None where not wanted."""
     program = inputs.program
@@ -268,8 +279,12 @@ def backward(
     wants_each = [wants.get(name, True) for name in shape.parameters]
     d_output = torch.zeros_like(made.output) if d_output is None else d_output.contiguous()
     d_final = [None if part is None else part.contiguous() for part in d_final]
+    d_records = [
+        values[0].new_zeros((*values[0].shape[:2], size)) if part is None else part.contiguous()
+        for part, size in zip(d_records, shape.records, strict=True)
+    ]
     found = run_backward(
-        call, *_ready(inputs, values, call), made, d_output, d_final, wanted[0], wants_each
+        call, *_ready(inputs, values, call), made, d_output, d_final, wanted[0], wants_each, d_records
     )  # fmt: skip
     gradients = dict(zip(shape.parameters, found.parameters, strict=True))
     if shape.kernel.once:
@@ -350,15 +365,17 @@ class _Run(torch.autograd.Function):
         ctx.series = len(made.series)
         work = () if made.work is None else (made.work,)
         ctx.save_for_backward(*values, made.output, *made.series, *work)
-        return made.output, *made.final
+        return made.output, *made.final, *made.records
 
     @staticmethod
-    def backward(ctx, d_output: Tensor | None, *d_final: Tensor | None):
+    def backward(ctx, d_output: Tensor | None, *d_rest: Tensor | None):
         inputs, saved = ctx.inputs, ctx.saved_tensors
         values, wanted = saved[: ctx.count], ctx.needs_input_grad[1:]
-        if torch.is_grad_enabled() or _is_batched(d_output, *d_final):
+        if torch.is_grad_enabled() or _is_batched(d_output, *d_rest):
             with torch.enable_grad():
-                return None, *_differentiable(inputs, values, d_output, d_final, wanted)
+                return None, *_differentiable(inputs, values, (d_output, *d_rest), wanted)
+        count = len(inputs.program.slots)
+        d_final, d_records = d_rest[:count], d_rest[count:]
         # What autocast would do to the products here is not wanted.
         with torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext():
             output, *rest = saved[ctx.count :]
@@ -371,7 +388,7 @@ class _Run(torch.autograd.Function):
                 work = rest[-1] if len(rest) > ctx.series else None
                 made = Made(output, [], rest[: ctx.series], work, [])
             ctx.used = True
-            return None, *backward(inputs, values, made, d_output, d_final, wanted)
+            return None, *backward(inputs, values, made, d_output, d_final, wanted, d_records)
 
 
 def _segments(inputs: Inputs, steps: int) -> list[tuple[int, int]]:
@@ -425,9 +442,8 @@ def _back_through_segments(
 
 
 def _differentiable(
-    inputs: Inputs, values: Sequence[Tensor], d_output: Tensor | None, d_final: Sequence[Tensor | None],
-    wanted: Sequence[bool],
-) -> list[Tensor | None]:  # fmt: skip
+    inputs: Inputs, values: Sequence[Tensor], gradients: Sequence[Tensor | None], wanted: Sequence[bool]
+) -> list[Tensor | None]:
     """The gradients by the reference, which can be differentiated again."""
     # A tensor may stand in two places, or be made of another one: each place has a gradient of its own.
     values = [value.view_as(value) for value in values]
@@ -444,9 +460,10 @@ def _differentiable(
         alive=alive,
         training=bool(inputs.masks),
         masks=inputs.masks,
+        record=inputs.record,
     )
-    ends = [result.output, *result.state.values()]
-    pairs = [(end, given) for end, given in zip(ends, (d_output, *d_final), strict=True) if given is not None]
+    ends = [result.output, *result.state.values(), *(result.recorded[name] for name in inputs.record)]
+    pairs = [(end, given) for end, given in zip(ends, gradients, strict=True) if given is not None]
     pairs = [(end, given) for end, given in pairs if end.requires_grad]
     leaves = [value for value, want in zip(values, wanted, strict=True) if want]
     if not pairs:

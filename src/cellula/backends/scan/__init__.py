@@ -1,0 +1,1 @@
+"""All steps of an affine cell at once, in plain torch: a scan over time."""
