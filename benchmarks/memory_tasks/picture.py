@@ -50,10 +50,8 @@ def make_figure(record: Mapping[str, Any]) -> Figure:
     for label, (_, colour) in zip(panels[0].get_yticklabels(), shown, strict=True):
         label.set_color(colour)
     panels[0].set_ylim(len(shown) - 0.4, -0.6)
-    lines: dict[str, Any] = {"best without memory": ":", "solved": "--"}
-    keys = [
-        Line2D([], [], color="#888888", linestyle=style, linewidth=1, label=words) for words, style in lines.items()
-    ]
+    keys = [Line2D([], [], color="#888888", linestyle=":", linewidth=1, label="best without memory")]
+    keys.append(Line2D([], [], color="#888888", linestyle="--", linewidth=1, label="solved"))
     keys.append(Line2D([], [], color="#333333", marker="o", linestyle="", markersize=4.5, label="a seed"))
     keys.append(Line2D([], [], color="#333333", marker="|", linestyle="", markersize=9, label="their median"))
     figure.legend(handles=keys, loc="outside lower center", ncols=4, fontsize=8, frameon=False)

@@ -92,7 +92,7 @@ def main_table(record: Mapping[str, Any]) -> str:
             else ["-"] * 3
         )
         scores = [_scores(record["rows"], cell, task) for task in TASKS.values()]
-        lines.append([f"[`{cell}`](cells.md#{cell})", *scores, *costs])
+        lines.append([f"[`{cell}`](cells/{cell}.md)", *scores, *costs])
     head = ["cell", "adding: squared error", "copy memory: symbols right", "a^n b^n c^n: right up to n"]
     return _table([*head, "learned", "operations, thousands", "ms"], lines)
 
@@ -130,7 +130,7 @@ def write_report(record: Mapping[str, Any]) -> str:
         "# Which cell learns what",
         "Written by `python benchmarks/choose_a_cell.py`; explained in [Choose a cell](../../docs/choose-a-cell.md).",
         _table(head, tasks),
-        main_table(record).replace("(cells.md#", "(../../docs/cells.md#"),
+        main_table(record).replace("(cells/", "(../../docs/cells/"),
         "Each training's end:",
         detail_table(record),
         f"{len(rows)} trainings with {hidden} units on one thread: {minutes:.0f} minutes of processor time, "

@@ -218,7 +218,7 @@ def test_a_changed_formula_is_told():
 def test_the_main_table_has_a_line_a_cell():
     record = {"rows": [seed_row("gru", 0, 0.004), seed_row("gru", 1, 0.002), seed_row("mlp", 0, 0.1664)]}
     lines = table.main_table(record).splitlines()
-    assert len(lines) == 4 and lines[2].startswith("| [`mlp`](cells.md#mlp) | 0.17, 0/1 | - | - |")
+    assert len(lines) == 4 and lines[2].startswith("| [`mlp`](cells/mlp.md) | 0.17, 0/1 | - | - |")
     assert "| 0.003 (0.002 to 0.004), 2/2 |" in lines[3]
 
 
