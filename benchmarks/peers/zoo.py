@@ -50,7 +50,7 @@ def random_formulas(number: int) -> list[str]:
     found: list[str] = []
 
     @hypothesis.settings(
-        max_examples=40 * number,
+        max_examples=150 * number,
         derandomize=True,
         database=None,
         phases=[hypothesis.Phase.generate],

@@ -49,16 +49,12 @@ class AutoProgram:
         self.c = CProgram(plan)
         self.equations = dict(plan.equations)
         self.reference: ReferenceProgram = self.c.reference
+        # The program that does all steps at once, if the cell is affine in its states.
+        affine = isinstance(find_scan(self.reference.plan), Scan) and bool(plan.updates)
+        self.scan = ReferenceProgram(plan, scanned=True) if affine else None
         self.broken = ""
         self.last = ""
 
-    @cached_property
-    def scan(self) -> ReferenceProgram | None:
-        """The program that does all steps at once, if the cell is affine in its states."""
-        affine = isinstance(find_scan(self.reference.plan), Scan)
-        return ReferenceProgram(self.plan, scanned=True) if affine and self.plan.updates else None
-
-    @cached_property
     def quick(self) -> str:
         """What the generated C is called in `last`."""
         return "c, blocks of steps" if self.c.has_blocks else "c"
