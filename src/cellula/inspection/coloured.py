@@ -10,7 +10,6 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, to_hex
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from cellula.errors import UsageError
 from cellula.inspection.drawing import GATES, STATES, Drawing, drawn
@@ -76,14 +75,17 @@ def _picture(text: str, colours: np.ndarray, scale: ScalarMappable, title: str) 
     height = max(5, len(shown))
     with drawn(10.0, 0.45 + 0.24 * height) as figure:
         axes = figure.add_subplot()
-        axes.set(xlim=(0, COLUMNS), ylim=(height, 0))
-        axes.set_axis_off()
+        ground = np.ones((height, COLUMNS, 3))
         for line, positions in enumerate(shown):
             for column, at in enumerate(positions):
-                axes.add_patch(Rectangle((column, line), 1, 1, color=colours[at], lw=0))
+                ground[line, column] = colours[at]
                 options = {"fontsize": 9, "family": "DejaVu Sans Mono", "color": ink_on(colours[at])}
                 character = _SHOWN.get(text[at], text[at])
-                axes.text(column + 0.5, line + 0.54, character, ha="center", va="center", **options)
+                letter = axes.text(column + 0.5, line + 0.54, character, ha="center", va="center", **options)
+                # All of them lie within the axes; measuring each would take seconds.
+                letter.set_in_layout(False)
+        axes.imshow(ground, extent=(0, COLUMNS, height, 0), aspect="auto", interpolation="nearest")
+        axes.set_axis_off()
         more = f" (the first {MOST_LINES} of {len(lines)} lines)" if len(lines) > len(shown) else ""
         bar = figure.colorbar(scale, ax=axes, fraction=0.025, pad=0.01, aspect=1.1 * height)
         bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]

@@ -130,7 +130,8 @@ def draw_characters(lens: Lens, axes: Axes, row: int) -> None:
     size = min(11.0, 900.0 / lens.steps)
     for step, character in enumerate(lens.characters[row]):
         visible = {" ": "·", "\n": "↵", "\t": "→"}.get(character, character)
-        axes.text(step, 0.5, visible, ha="center", va="center", fontsize=size, family="DejaVu Sans Mono")
+        letter = axes.text(step, 0.5, visible, ha="center", va="center", fontsize=size, family="DejaVu Sans Mono")
+        letter.set_in_layout(False)
 
 
 def trace(lens: Lens, unit: int, names: Sequence[str], row: int, layer: int) -> Drawing:

@@ -7,6 +7,7 @@ import csv as plain_csv
 import gzip
 import io
 import lzma
+import re
 import zipfile
 from collections.abc import Callable
 from datetime import datetime
@@ -15,7 +16,7 @@ from typing import IO, Any
 
 import narwhals as nw
 import pyarrow
-from pyarrow import compute, csv, parquet
+from pyarrow import csv, parquet
 
 from cellula.errors import DataError
 from cellula.tasks.atomic import write_atomic
@@ -128,7 +129,8 @@ def _has_decimal_commas(column: pyarrow.ChunkedArray) -> bool:
     """Whether a column of text holds numbers such as 21,5 and nothing else."""
     if not pyarrow.types.is_string(column.type) or column.null_count == len(column):
         return False
-    return bool(compute.all(compute.match_substring_regex(column, r"^[+-]?\d*(,\d+)?([eE][+-]?\d+)?$")).as_py())
+    number = re.compile(r"[+-]?\d*(,\d+)?([eE][+-]?\d+)?")
+    return all(text is None or number.fullmatch(text) for text in column.to_pylist())
 
 
 def _delimiter(data: bytes, usual: str) -> str:

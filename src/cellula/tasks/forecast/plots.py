@@ -235,7 +235,8 @@ def learning_figure(epochs: Sequence[Mapping[str, Any]]) -> Figure:
 def add_legend(figure: Figure, axes: Axes, side: str = "left") -> None:
     """A legend above the panels, where it covers no data."""
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc=f"outside upper {side}", ncols=min(len(labels), 4), fontsize=9.5)
+    place: Any = f"outside upper {side}"
+    figure.legend(handles, labels, loc=place, ncols=min(len(labels), 4), fontsize=9.5)
 
 
 def colour(method: str) -> str:
