@@ -26,9 +26,9 @@ CELLS: Mapping[str, tuple[str, ...]] = {
     "without gates": ("elman", "irnn", "ind_rnn"),
     "LSTM": ("lstm", "lstm_printed", "peephole_lstm", "cifg_lstm", "layer_norm_lstm", "slstm"),
     "GRU": ("gru", "gru_torch", "mgu", "li_gru"),
-    "one or two gates": ("ugrnn", "janet", "ran", "star", "fast_grnn"),
-    "differential equations": ("antisymmetric_rnn", "co_rnn", "lem", "ltc"),
-    "linear in the state": ("mingru", "sru", "lru"),
+    "one or two gates": ("ugrnn", "janet", "ran", "fast_grnn"),
+    "differential equations": ("antisymmetric_rnn", "co_rnn", "lem"),
+    "products with the input alone": ("mingru", "sru", "lru"),
 }
 
 Row = dict[str, Any]
