@@ -53,6 +53,7 @@ format: $(READY)  ## let ruff put imports and layout in order
 bench: $(BENCH_READY)  ## measure recurrent layers against their peers, and the forecaster against its baselines
 	$(BIN)/python benchmarks/recurrent.py
 	$(BIN)/python benchmarks/forecasting.py
+	$(BIN)/python benchmarks/scan.py
 
 $(BENCH_READY): $(READY)
 	$(PYTHON) tools/install.py $(VENV) --extras forecast,onnx,test,dev,bench $(if $(CUDA),--allow-cuda)
