@@ -55,6 +55,7 @@ class AutoProgram:
         self.broken = ""
         self.last = ""
 
+    @cached_property
     def quick(self) -> str:
         """What the generated C is called in `last`."""
         return "c, blocks of steps" if self.c.has_blocks else "c"
