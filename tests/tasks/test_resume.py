@@ -32,14 +32,19 @@ class Nursery:
         environment = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, str(Path(__file__).with_name("small_training.py"))]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
         )
         assert self.answer() == "ready"
 
     def answer(self) -> str:
-        """The next line of the process."""
+        """The next line of the process; where it hangs, it and its children are ended, and the line is empty."""
         assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
+        watch = threading.Timer(120, os.killpg, (self.process.pid, signal.SIGKILL))
+        watch.start()
+        try:
+            return self.process.stdout.readline().strip()
+        finally:
+            watch.cancel()
 
     def send(self, line: str) -> None:
         """Sends a line to the process."""

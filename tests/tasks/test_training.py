@@ -407,3 +407,20 @@ def test_the_loop_itself_costs_little(tmp_path):
     began = time.perf_counter()
     fit(tmp_path / "run", epochs=4, training=Waves(1600, 1), checkpoint_every=1000, log_every=10, patience=None)
     assert (time.perf_counter() - began) / 400 < 0.03
+
+
+def test_a_bar_needs_no_lock_of_other_processes(tmp_path):
+    """Somebody was killed while drawing: tqdm's lock, which all forked processes share, is never let go."""
+    program = (
+        "import multiprocessing, tqdm\n"
+        "tqdm.tqdm.set_lock(multiprocessing.Lock())\n"
+        "tqdm.tqdm.get_lock().acquire()\n"
+        "from cellula.tasks.progress import ProgressBar\n"
+        "bar = ProgressBar(3, 0, True)\n"
+        "bar.advance()\n"
+        "bar.close()\n"
+        "print('drawn')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, env=environment)
+    assert run.stdout == "drawn\n", run.stderr

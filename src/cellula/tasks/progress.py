@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Mapping
+from typing import Any
 
 from tqdm import tqdm
 
 __all__ = ["ProgressBar"]
+
+
+class _Bar(tqdm):
+    """A bar whose lock belongs to this process alone.
+
+    tqdm's own lock is one semaphore for a process and all that is forked from it: where one of them is killed while it
+    draws, every other waits for ever. tqdm's watching thread, which holds that lock now and then, is not started.
+    """
+
+    monitor_interval = 0
+
+
+def _renew_lock() -> None:
+    _Bar.set_lock(threading.RLock())
+
+
+_renew_lock()
+if hasattr(os, "register_at_fork"):
+    # A thread that held the lock does not exist in the child.
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 class ProgressBar:
@@ -21,7 +44,8 @@ class ProgressBar:
     def __init__(self, total: int, done: int, shown: bool | None) -> None:
         # tqdm's own meaning of None is the same: off where stderr is not a terminal.
         disable = None if shown is None else not shown
-        self.bar = tqdm(total=total, initial=done, disable=disable, unit="batch", dynamic_ncols=True, smoothing=0.1)
+        options = {"unit": "batch", "dynamic_ncols": True, "smoothing": 0.1}
+        self.bar: Any = _Bar(total=total, initial=done, disable=disable, **options)
         self.name = ""
         self.figures: dict[str, str] = {}
 
