@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from cellula import compile, load_cell, make_plan
+from cellula.backends.c.launch import binding
 from cellula.backends.c.launch.kernels import compiled
 from compare import gradients
 from zoo_sizes import sizes_of
@@ -112,6 +113,21 @@ def compiler_flags(text):
     finally:
         compiled.cache_clear()
         os.environ["CELLULA_CFLAGS"] = before
+
+
+@contextlib.contextmanager
+def the_binding(used):
+    """Within the block small calls go by way of the binding, or not."""
+    state = binding._binding
+    before = state.run, state.problem, state.mode
+    problem = binding.prepare_binding() if used else "switched off"
+    if used and problem:
+        pytest.skip(f"there is no binding: {problem}")
+    state.run, state.problem = (state.run if used else None), problem
+    try:
+        yield
+    finally:
+        state.run, state.problem, state.mode = before
 
 
 @contextlib.contextmanager

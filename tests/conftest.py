@@ -13,6 +13,8 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 os.environ.setdefault("MPLBACKEND", "Agg")
 # Most tests are about formulas, and hundreds of them need not be compiled; tests/backends/c names its back end.
 os.environ.setdefault("CELLULA_BACKEND", "reference")
+# No process compiles the binding beside its tests; those that are about it ask for it.
+os.environ.setdefault("CELLULA_BINDING", "off")
 # The text of a kernel is the same, and the compiler is four times as fast. What is about bits names its flags; those of
 # the environment have the last word in all tests. Workers of a run inherit both.
 os.environ.setdefault("CELLULA_TESTS_CFLAGS", os.environ.get("CELLULA_CFLAGS", ""))

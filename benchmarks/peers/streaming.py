@@ -24,11 +24,12 @@ def plan(options: Any) -> list[dict[str, Any]]:
 
 
 def measure(task: Mapping[str, Any], pace: Pace, report: Callable[..., None]) -> list[dict[str, Any]]:
-    """Ours, torch's module fed one step a call, and torch's cell; the state is carried from call to call."""
+    """Ours by `step` and by a stream, torch's module fed one step a call, torch's cell; the state is carried on."""
     torch.manual_seed(0)
     module = make_module(CELLS[task["cell"]].formula, HIDDEN, HIDDEN, task["backend"]).eval()
     x = torch.randn(STEPS, 1, HIDDEN)
-    calls = {"ours, step": _walk(module.step, x.unbind(0)), "ours, chunks of 100": _walk(module, x.split(CHUNK))}
+    calls = {"ours, step": _walk(module.step, x.unbind(0)), "ours, stream": _flow(module.stream(), x.unbind(0))}
+    calls["ours, chunks of 100"] = _walk(module, x.split(CHUNK))
     if task["cell"] in PEERS:
         layer, cell = (kind(HIDDEN, HIDDEN).eval() for kind in PEERS[task["cell"]])
         calls["torch.nn module, one step a call"] = _walk(layer, x.split(1))
@@ -54,6 +55,20 @@ def _walk(step: Callable[[Tensor, Any], tuple[Any, Any]], pieces: Any) -> Callab
             for piece in pieces:
                 _, state = step(piece, state)
         return state
+
+    return call
+
+
+def _flow(stream: Callable[[Tensor], Tensor], pieces: Any) -> Callable[[], Any]:
+    """The same where the state is kept inside."""
+    pieces = list(pieces)
+
+    def call() -> Any:
+        output = None
+        with torch.inference_mode():
+            for piece in pieces:
+                output = stream(piece)
+        return output
 
     return call
 

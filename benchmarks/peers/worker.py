@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 import torch
 
+from cellula.backends.c.launch.binding import prepare_binding
 from peers import memory, scaling, streaming, versus, zoo
 from peers.timing import Pace
 
@@ -32,6 +33,9 @@ SECTIONS: dict[str, ModuleType] = {
 def run_job(job: dict[str, Any], out: TextIO) -> None:
     """Every task of the job, in order; one that fails is reported and the next one begins."""
     torch.set_num_threads(job["threads"])
+    # What a process has some time after its first small calls, unless CELLULA_BINDING says that it never does.
+    if os.environ.get("CELLULA_BINDING") != "off" and (problem := prepare_binding()):
+        print(f"small calls go the long way: {problem}", file=sys.stderr)
     for number, task in enumerate(job["tasks"]):
         report = partial(_report, out, job.get("cores"), number)
         try:

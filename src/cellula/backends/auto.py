@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -72,6 +73,13 @@ class AutoProgram:
         reset: Any = None, initial: Mapping[str, Any] | None = None, every: int = 0,
     ) -> Result:  # fmt: skip
         """Run all steps; the arguments are those of the reference."""
+        if not (is_compiling() or self.broken) and self.c.is_simple(alive, training, record, reset, every):
+            with suppress(CompilerError):
+                # What failed fails again below, and is told there.
+                result = self.c.quick(x, state, parameters, settings, sizes)
+                if result is not None:
+                    self.last = self.quick
+                    return result
         options: dict[str, Any] = {"alive": alive, "training": training, "record": record, "every": every}
         resets = {"reset": reset, "initial": initial}
         given = (x, state, parameters)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cellula.backends.auto import AutoProgram
 from cellula.backends.c.launch.program import CProgram
+from cellula.backends.c.launch.quick import Caller
 from cellula.backends.c.launch.stepper import Stepper
 from cellula.backends.reference import Result
 from cellula.nn.initialize import initialize, triangle
@@ -105,12 +106,28 @@ class Direction(nn.Module):
         maps: list[Any] = [self._parameters, self._buffers]
         return ChainMap(*maps) if given else maps[0]
 
+    def stored_in_order(self) -> list[Any]:
+        """The tensors as they are kept, in the order of the formula.
+
+        Raises:
+            KeyError: one is parametrized, and not kept as it is.
+        """
+        own = self._parameters
+        return [own[attribute] for attribute in self.attributes.values()]
+
     def start(self, x: Tensor) -> dict[str, Tensor]:
         """The initial state for the rows of x."""
         batch = x.shape[-2]
         if self.initial:
             return {name: self.initial[f"{name}_0"].expand(batch, -1) for name in self.state_sizes}
         return {name: x.new_zeros(batch, size) for name, size in self.state_sizes.items()}
+
+    def caller(self, settings: Mapping[str, float]) -> Caller | None:
+        """What runs small calls quickly; None where only the reference is to run, or parameters are more than kept."""
+        program = self.program.c if isinstance(self.program, AutoProgram) else self.program
+        if not isinstance(program, CProgram) or self.triangles:
+            return None
+        return Caller(program, self.all_sizes, settings, True)
 
     def stepper(self, settings: Mapping[str, float]) -> Stepper | None:
         """What runs single steps quickly; None where only the reference is to run."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from cellula.backends import compile
 from cellula.backends.auto import AutoProgram
+from cellula.backends.c.compiler import CompilerError
 from cellula.backends.c.launch.stepper import can_step
 from cellula.backends.reference import Result
 from cellula.cells.catalogue import cells, load_cell
@@ -158,7 +159,7 @@ class Recurrent(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy needs; where parameters lie is noted anew."""
-        left_out = ("_steppers", "_made_state", "_state_sizes", "_draws")
+        left_out = ("_steppers", "_made_state", "_state_sizes", "_draws", "_caller")
         return {name: value for name, value in super().__getstate__().items() if name not in left_out}
 
     def state(self, **values: Tensor) -> Any:
@@ -197,6 +198,10 @@ class Recurrent(nn.Module):
         Raises:
             UsageError: a shape, a state, a length or a recorded name does not fit.
         """
+        if lengths is None and reset is None and not record:
+            quick = self._quick_call(x, state, 3)
+            if quick is not None:
+                return quick
         x = self._checked(x)
         alive = None if lengths is None else alive_mask(lengths, x)
         record = self._checked_record(record)
@@ -238,6 +243,11 @@ class Recurrent(nn.Module):
         Raises:
             UsageError: the module is bidirectional, or a shape does not fit.
         """
+        quick = self._quick_call(x, state, 2) if reset is None else None
+        return quick or self._step(x, state, reset)
+
+    def _step(self, x: Tensor, state: Any, reset: Tensor | None) -> tuple[Tensor, Any]:
+        """A step by the kernels alone where that can be, else as a sequence of one step."""
         if x.ndim != 2:
             raise UsageError(f"the input of a step is [B, {self.input_size}], not {list(x.shape)}")
         if "_steppers" not in self.__dict__:
@@ -261,6 +271,51 @@ class Recurrent(nn.Module):
             UsageError: the module is bidirectional.
         """
         return Stream(self, state)
+
+    def _quick_call(self, x: Tensor, state: Any, axes: int) -> tuple[Tensor, Any] | None:
+        """A call of one layer with nothing around it; None where there is more to it, or something to complain about.
+
+        Args:
+            x: the input [T, B, I], or [B, I] of a single step.
+            state: where to start, or None.
+            axes: how many the input should have.
+        """
+        if torch.compiler.is_compiling():
+            return None
+        try:
+            caller, layer, made_state = self._caller
+        except AttributeError:
+            caller, layer, made_state = self._prepare_calls()
+        if caller is None or (self._draws and self.training) or type(x) is not Tensor or x.ndim != axes:
+            return None
+        if layer is not self._modules["layers"]._modules["0"]:  # pyright: ignore[reportOptionalMemberAccess]
+            return None
+        if state is None:
+            state = ()
+        elif type(state) is not made_state:
+            return None
+        try:
+            found = caller(x, state, layer.stored_in_order())
+        except CompilerError:
+            # What failed once would fail every time.
+            self._caller = None, layer, made_state
+            return None
+        except (KeyError, AttributeError, TypeError):
+            # A parameter or a state is not what it was: the whole way goes on with it, or says what is wrong.
+            return None
+        if found is None:
+            return None
+        if type(layer.program) is AutoProgram:
+            layer.program.last = layer.program.quick
+        return found[0], made_state._make(found[1:])
+
+    def _prepare_calls(self) -> tuple[Any, Any, Any]:
+        """Note once what small calls need."""
+        layer = next(self._all())
+        simple = len(self.layers) == 1 and not (self.batch_first or self.checkpoint_every or layer.initial)
+        self._draws = bool(make_plan(self.graph).masks)
+        self._caller = (layer.caller(self.settings) if simple else None), layer, self._state_type
+        return self._caller
 
     def _quick_step(self, x: Tensor, state: Any) -> tuple[Tensor, Any] | None:
         """A step by the kernels alone; None where there is more to it, or something to complain about."""

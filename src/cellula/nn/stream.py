@@ -103,7 +103,7 @@ class Stream:
                     mask.select(axis, 0).copy_(again)
                 output, state = layer(x, self.state, reset=mask)
             else:
-                output, state = layer.step(x, self.state, again)
+                output, state = layer._step(x, self.state, again)
         self._kept, self._again = state, None
         self._runner = _Runner.of(layer, state)
         return output

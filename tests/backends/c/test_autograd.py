@@ -7,7 +7,7 @@ import pickle
 import pytest
 import torch
 
-from c_backend import QUICK, Case, compiler_flags, needs_compiler, programs
+from c_backend import QUICK, Case, compiler_flags, needs_compiler, programs, the_binding
 from cellula import Recurrent
 from compare import assert_close, gradients
 
@@ -15,9 +15,9 @@ pytestmark = needs_compiler
 DOUBLE = torch.float64
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quick():
-    with compiler_flags(QUICK):
+@pytest.fixture(scope="module", autouse=True, params=[False, True], ids=["without the binding", "with the binding"])
+def _quick(request):
+    with compiler_flags(QUICK), the_binding(request.param):
         yield
 
 

@@ -1,4 +1,4 @@
-"""The C compiler of the machine: where it is, what it can do, and how to get one."""
+"""The compilers of the machine: where they are, what they can do, and how to get one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from functools import lru_cache
 from cellula.backends.c.process import start, stop
 from cellula.errors import CellulaError, UsageError
 
-__all__ = ["Compiler", "CompilerError", "NoCompilerError", "find_compiler", "flags", "processor"]
+__all__ = [
+    "CPP", "C", "Compiler", "CompilerError", "Language", "NoCompilerError", "find_compiler", "flags", "processor",
+]  # fmt: skip
 
 FLAGS = "-std=gnu11 -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math -fPIC -shared -pthread -lm".split()
 # How to ask for all instructions of this processor; some compilers for ARM know only the second.
@@ -53,40 +55,61 @@ class NoCompilerError(CompilerError):
 
 
 @dataclass(frozen=True)
+class Language:
+    """What is compiled: its name, the variable that names a compiler, and what compilers are called."""
+
+    name: str
+    variable: str
+    programs: tuple[str, ...]
+
+
+C = Language("C", "CC", ("cc", "gcc", "clang"))
+CPP = Language("C++", "CXX", ("c++", "g++", "clang++"))
+
+
+@dataclass(frozen=True)
 class Compiler:
-    """A C compiler of this machine.
+    """A compiler of this machine.
 
     Args:
         command: how it is called: the program and the arguments that always go with it.
         version: what it prints for `--version`.
         target: the machine it compiles for, such as `x86_64-linux-gnu`.
+        flags: what it is told; None: what kernels need, see `flags`.
+        timeout: seconds after which it is stopped; None: two minutes.
     """
 
     command: tuple[str, ...]
     version: str
     target: str
+    flags: tuple[str, ...] | None = None
+    timeout: float | None = None
 
 
-def find_compiler() -> Compiler:
-    """The C compiler of this machine: `$CC`, which may hold arguments, or else cc, gcc or clang on the PATH.
+def find_compiler(language: Language = C) -> Compiler:
+    """The compiler of this machine: for C `$CC`, which may hold arguments, or else cc, gcc or clang on the PATH.
+
+    Args:
+        language: `C` or `CPP`.
 
     Returns:
         The compiler; it is looked for once in a process, and again when `CC` or `PATH` has changed.
 
     Raises:
-        NoCompilerError: there is none, or the one that `CC` names does not run.
-        UsageError: `CC` has a quotation mark without its partner.
+        NoCompilerError: there is none, or the one that the variable names does not run.
+        UsageError: the variable has a quotation mark without its partner.
 
     Example:
         >>> find_compiler().target == find_compiler().target
         True
     """
-    return _search(os.environ.get("CC", ""), os.environ.get("PATH", os.defpath))
+    return _search(language, os.environ.get(language.variable, ""), os.environ.get("PATH", os.defpath))
 
 
 @lru_cache(maxsize=8)
-def _search(chosen: str, path: str) -> Compiler:
-    candidates = [_words("CC", chosen)] if chosen.strip() else [("cc",), ("gcc",), ("clang",)]
+def _search(language: Language, chosen: str, path: str) -> Compiler:
+    variable = language.variable
+    candidates = [_words(variable, chosen)] if chosen.strip() else [(name,) for name in language.programs]
     tried = []
     for name, *arguments in candidates:
         program = shutil.which(name, path=path)
@@ -98,11 +121,11 @@ def _search(chosen: str, path: str) -> Compiler:
         if version is not None:
             return Compiler(command, version.strip(), (target or "").strip())
         tried.append(f"{name} ({command[0]} --version fails)")
-    where = "the variable CC" if chosen.strip() else "PATH"
+    where = f"the variable {variable}" if chosen.strip() else "PATH"
     raise NoCompilerError(
-        f"no C compiler was found; tried from {where}: {', '.join(tried)}\n"
+        f"no {language.name} compiler was found; tried from {where}: {', '.join(tried)}\n"
         f"  to install one: {_how_to_install()}\n"
-        "  to use one that is elsewhere: set the variable CC to its path\n"
+        f"  to use one that is elsewhere: set the variable {variable} to its path\n"
         "  or pass backend='reference', which needs none"
     )
 
@@ -155,6 +178,8 @@ def flags(compiler: Compiler) -> tuple[str, ...]:
         >>> flags(find_compiler())[:2]
         ('-std=gnu11', '-O3')
     """
+    if compiler.flags is not None:
+        return compiler.flags
     extra = _words("CELLULA_CFLAGS", os.environ.get("CELLULA_CFLAGS", ""))
     return (*FLAGS, *_native(compiler), *extra)
 

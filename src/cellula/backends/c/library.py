@@ -14,10 +14,10 @@ import warnings
 from pathlib import Path
 
 from cellula.backends.c.build import build
-from cellula.backends.c.cache import find_entry, kernels_folder, locked, mistrust, sweep
+from cellula.backends.c.cache import SUFFIX, find_entry, kernels_folder, locked, mistrust, sweep
 from cellula.backends.c.compiler import Compiler, CompilerError, find_compiler, flags, processor
 
-__all__ = ["clear_cache", "library_key", "load_library"]
+__all__ = ["clear_cache", "is_compiled", "library_key", "load_library"]
 
 # Part of every key: raise it when the way in which libraries are built or kept changes.
 CACHE_FORMAT = 1
@@ -33,11 +33,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_busy.clear)
 
 
-def load_library(source: str) -> ctypes.CDLL:
-    """Compile C source, or take what was compiled from it before, and load it.
+def load_library(source: str, compiler: Compiler | None = None) -> ctypes.CDLL:
+    """Compile source, or take what was compiled from it before, and load it.
 
     Args:
         source: the whole text; it may include nothing but headers of the system, since the key covers only the text.
+        compiler: which one; None: the machine's C compiler.
 
     Returns:
         The library; its functions are attributes. The same object for the same source within a process.
@@ -51,7 +52,7 @@ def load_library(source: str) -> ctypes.CDLL:
         >>> load_library("int add(int a, int b) { return a + b; }").add(2, 3)
         5
     """
-    compiler = find_compiler()
+    compiler = compiler or find_compiler()
     key = library_key(source, compiler)
     with _busy.setdefault(key, threading.Lock()):
         library = _libraries.get(key)
@@ -128,3 +129,8 @@ def _from_nowhere(source: str, key: str, compiler: Compiler) -> ctypes.CDLL:
         # tempfile.TemporaryDirectory would be removed by every process that is forked meanwhile, when that one exits.
         if folder is not None and not any(folder.glob("*.c")):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_compiled(source: str, compiler: Compiler) -> bool:
+    """Whether the cache holds what was compiled from a source."""
+    return any(kernels_folder().glob(f"{library_key(source, compiler)}-*{SUFFIX}"))

@@ -16,6 +16,11 @@ from cellula.graph.node import Size
 __all__ = ["Call", "Gradients", "Made", "Shape", "run_backward", "run_forward"]
 
 
+# Up to so many saved numbers, over torch's threads, the products that follow the steps are quicker in C, on one thread:
+# torch would spend longer calling.
+SMALL = 1 << 20
+
+
 class Shape:
     """A kernel with numbers for its sizes. All lists of states, parameters and masks are in its order.
 
@@ -52,6 +57,10 @@ class Shape:
         places += [group.place for group in self.products.inputs]
         # Whether a product reads the gradient of the output as it is given.
         self.takes_d_output = any(place.buffer == "d_output" for place in places)
+
+    def is_small(self, steps: int, batch: int) -> bool:
+        """Whether the products that follow the steps are done in C."""
+        return self.dense and steps * batch * (self.work + self.extra) * torch.get_num_threads() <= SMALL
 
     def small(self, steps: int, batch: int, wanted: tuple[bool, ...], wants_input: bool, width: int) -> SmallProducts:
         """The products of a small call; where things lie is worked out once for each shape of input."""
@@ -223,7 +232,7 @@ def run_backward(
     buffers |= {"output": made.output, "d_output": d_output, **dict(zip(shape.series, made.series, strict=True))}
     target = d_x if wants_input else None
     begun = back.input is not None
-    if shape.dense and steps * batch * (shape.work + shape.extra) <= SMALL:
+    if shape.is_small(steps, batch):
         buffers |= {("first", number): value for number, value in enumerate(state)}
         small = shape.small(steps, batch, tuple(wanted), wants_input, x.shape[-1])
         small.run(shape.compiled.products, buffers, parameters, target, gradients)
@@ -231,7 +240,3 @@ def run_backward(
         factors = Factors(batch, buffers, state)
         factors.large(shape.products, parameters, wanted, target, begun, gradients)
     return Gradients(target, d_state, gradients)
-
-
-# Up to so many saved numbers the products that follow the steps are quicker in C: torch would spend longer calling.
-SMALL = 1 << 16

@@ -18,7 +18,7 @@ from cellula.backends.c.spelling import NATIVE
 from cellula.graph.graph import Graph
 from cellula.plan.kernel import Kernel, make_kernel
 
-__all__ = ["CompiledKernel", "available_threads", "compiled"]
+__all__ = ["CompiledKernel", "available_threads", "compiled", "home", "thread_functions"]
 
 _lock = threading.Lock()
 _home = os.getpid()
@@ -35,7 +35,7 @@ if hasattr(os, "register_at_fork"):
 
 
 @cache
-def _thread_functions() -> tuple[int, int, int]:
+def thread_functions() -> tuple[int, int, int]:
     """The addresses of the functions by which torch itself runs on several threads; zeros where they are not found."""
     folder = Path(torch.__file__).parent / "lib"
     for path in sorted(folder.glob("libgomp*.so*")):
@@ -50,11 +50,16 @@ def _thread_functions() -> tuple[int, int, int]:
     return 0, 0, 0
 
 
+def home() -> int:
+    """The number of the process in which torch's threads run."""
+    return _home
+
+
 def available_threads() -> tuple[int, int, int, int]:
     """Thread functions, and how many threads may run. After a fork torch's threads are gone: then one must do."""
     if os.getpid() != _home:
         return 0, 0, 0, 1
-    return *_thread_functions(), torch.get_num_threads()
+    return *thread_functions(), torch.get_num_threads()
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from cellula.backends.c.launch.calls import Made
-from cellula.backends.c.launch.program import Inputs, backward, forward
+from cellula.backends.c.launch.program import Inputs, backward, differentiable, forward
 from cellula.backends.c.launch.registry import program_of
 
-__all__ = ["backward_operator", "forward_operator"]
+__all__ = ["backward_operator", "differentiate", "forward_operator"]
 
 
 def _inputs(
@@ -112,3 +112,32 @@ def _differentiate(ctx, gradients: list[Tensor | None]) -> tuple:
 
 
 forward_operator.register_autograd(_differentiate, setup_context=_keep)
+
+
+def differentiate(
+    recipe: Tensor, values: list[Tensor], gradients: list[Tensor | None], wanted: list[bool]
+) -> list[Tensor]:
+    """What the binding leaves to Python: the gradients that are wanted, so that they can be differentiated again."""
+    program, sizes, settings, stacked, single = recipe.about  # pyright: ignore[reportAttributeAccessIssue]
+    states = slice(1, 1 + len(program.slots))
+    # A single step has no axis of steps, and the states of a module have one of layers.
+    values, given = list(values), list(gradients)
+    if single:
+        values[0], given[0] = values[0].unsqueeze(0), given[0] if given[0] is None else given[0].unsqueeze(0)
+    if stacked:
+        values[states] = [value.squeeze(0) for value in values[states]]
+        given[states] = [one if one is None else one.squeeze(0) for one in given[states]]
+    found = differentiable(Inputs(program, sizes, settings, None, ()), values, given, wanted)
+    if single:
+        found[0] = found[0] if found[0] is None else found[0].squeeze(0)
+    if stacked:
+        found[states] = [one if one is None else one.unsqueeze(0) for one in found[states]]
+    return [one for one in found if one is not None]
+
+
+# Kept, since the operator goes when the library does.
+_library = torch.library.Library("cellula_binding", "FRAGMENT")
+_library.define("differentiate(Tensor recipe, Tensor[] values, Tensor?[] gradients, bool[] wanted) -> Tensor[]")
+# Many gradients at a time go through the same steps of torch.
+for _key in ("CompositeImplicitAutograd", "Batched", "FuncTorchBatched"):
+    _library.impl("differentiate", differentiate, _key)

@@ -277,6 +277,7 @@ class SmallProducts:
             self._weight(
                 number, group.left, Place(right.buffer, begin + start, begin + end, right.first), group.negative
             )
+        self._sort()
         for group in products.inputs if wants_input else ():
             start = group.place.start
             for number, count in zip(group.numbers, group.counts, strict=True):
@@ -285,14 +286,24 @@ class SmallProducts:
         self.array = array("q", self.jobs)
 
     def _weight(self, number: int, left: Place, right: Place, negative: bool) -> None:
-        add = number in self.results
         result = self.results.setdefault(number, len(self.results))
         late = max(len(left.first), len(right.first))
         for one, other in zip(self._pieces(left, late), self._pieces(right, late), strict=True):
             if one[3]:
                 sizes = (one[3], left.end - left.start, right.end - right.start)
-                self.jobs += (0, *one[:3], *other[:3], *sizes, result, add, negative)
-                add = True
+                self.jobs += (0, *one[:3], *other[:3], *sizes, result, 0, negative)
+
+    def _sort(self) -> None:
+        """Products with the same left factor one after the other; the first of a result begins it."""
+        jobs = [self.jobs[at : at + 13] for at in range(0, len(self.jobs), 13)]
+        lefts = [(*job[1:4], *job[7:9]) for job in jobs]
+        order = sorted(range(len(jobs)), key=lambda number: lefts.index(lefts[number]))
+        begun: set[int] = set()
+        self.jobs = []
+        for job in (jobs[number] for number in order):
+            job[11] = job[10] in begun
+            begun.add(job[10])
+            self.jobs += job
 
     def _input(self, number: int, place: Place, group: InputGroup, begun: bool) -> None:
         buffer, start, step, rows = self._pieces(place, 0)[0]

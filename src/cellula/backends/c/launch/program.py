@@ -15,6 +15,7 @@ from torch.autograd import forward_ad
 
 from cellula.backends.c.launch.calls import Call, Made, Shape, run_backward, run_forward
 from cellula.backends.c.launch.kernels import compiled
+from cellula.backends.c.launch.quick import Quick
 from cellula.backends.c.launch.registry import register
 from cellula.backends.c.launch.stretches import run_stretches
 from cellula.backends.reference import ReferenceProgram, Result, draw_masks, evaluate
@@ -24,7 +25,7 @@ from cellula.plan.kernel import Kernel
 from cellula.plan.plan import Plan
 from cellula.plan.schedule import spans_steps
 
-__all__ = ["CProgram", "Inputs"]
+__all__ = ["CProgram", "Inputs", "differentiable"]
 
 RESETS = "states are reset within the sequence, in a compiled graph"
 DTYPES = (torch.float32, torch.float64)
@@ -113,6 +114,7 @@ class CProgram:
         self.reference = ReferenceProgram(plan)
         self.shapes: dict[tuple, Shape] = {}
         self.number = register(self)
+        self.quick, self.draws = Quick(self), bool(plan.masks)
 
     @property
     def has_blocks(self) -> bool:
@@ -167,6 +169,13 @@ class CProgram:
             return "a setting is a tensor"
         return None
 
+    def is_simple(
+        self, alive: Tensor | None, training: bool, record: Sequence[str], reset: Tensor | None, every: int
+    ) -> bool:  # fmt: skip
+        """Whether all rows run all steps, and nothing is drawn, recorded or left out."""
+        plain = alive is None and reset is None and not record and not every
+        return plain and not (training and self.draws)
+
     def __call__(
         self,
         x: Tensor,
@@ -188,6 +197,10 @@ class CProgram:
             UsageError: the call is none that this back end can run; see `why_not`.
             CompilerError: there is no compiler, or it failed.
         """
+        if not is_compiling() and self.is_simple(alive, training, record, reset, every):
+            result = self.quick(x, state, parameters, settings, sizes)
+            if result is not None:
+                return result
         options: dict[str, Any] = {"alive": alive, "training": training, "record": record, "every": every}
         options |= {"reset": reset, "initial": initial}
         x, state, parameters = in_single_precision(x, state, parameters)
@@ -227,6 +240,8 @@ class CProgram:
         numbers = {name: float(value) for name, value in settings.items()} if settings else {}
         inputs = Inputs(self, sizes, numbers, lengths, tuple(masks), record, every)
         values = (x, *(state[slot] for slot in self.slots), *(parameters[name] for name in self.parameters))
+        # Where a tensor is a negated view of another, its address is that of the other's numbers.
+        values = tuple([value.resolve_neg() if value.is_neg() else value for value in values])
         if torch.is_grad_enabled() and any(value.requires_grad for value in values):
             result, *rest = _Run.apply(inputs, *values)
             final, records = rest[: len(self.slots)], rest[len(self.slots) :]
@@ -373,7 +388,7 @@ class _Run(torch.autograd.Function):
         values, wanted = saved[: ctx.count], ctx.needs_input_grad[1:]
         if torch.is_grad_enabled() or _is_batched(d_output, *d_rest):
             with torch.enable_grad():
-                return None, *_differentiable(inputs, values, (d_output, *d_rest), wanted)
+                return None, *differentiable(inputs, values, (d_output, *d_rest), wanted)
         count = len(inputs.program.slots)
         d_final, d_records = d_rest[:count], d_rest[count:]
         # What autocast would do to the products here is not wanted.
@@ -441,7 +456,7 @@ def _back_through_segments(
     return [d_x, *(part if want else None for part, want in zip(carried, wanted[1:], strict=False)), *totals]
 
 
-def _differentiable(
+def differentiable(
     inputs: Inputs, values: Sequence[Tensor], gradients: Sequence[Tensor | None], wanted: Sequence[bool]
 ) -> list[Tensor | None]:
     """The gradients by the reference, which can be differentiated again."""

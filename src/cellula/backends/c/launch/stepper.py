@@ -27,6 +27,7 @@ def is_plain(x: Tensor) -> bool:
     return (
         x.is_cpu
         and x.is_contiguous()
+        and not x.is_neg()
         and peek_interpreter_stack() is None
         and forward_ad._current_level < 0
         and not torch.is_autocast_enabled("cpu")
