@@ -327,7 +327,7 @@ def name():
 
 def test_it_is_loaded_at_the_first_call_where_it_was_made_before():
     assert run_child(ELMAN + "print(name())", CELLULA_BINDING="auto") == "CppFunction"
-    assert run_child(ELMAN + "print(name())", CELLULA_BINDING="off") == "_RunBackward"
+    assert run_child(ELMAN + "print(name())", CELLULA_BINDING="off") == "RunBackward"
 
 
 FORK = """
@@ -349,7 +349,7 @@ def test_a_forked_child_uses_it():
 def test_without_a_compiler_for_it_python_does_the_same():
     code = ELMAN + "import warnings\nwarnings.simplefilter('ignore')\nprint(name(), binding._binding.problem)"
     said = run_child(code, CELLULA_BINDING="now", CXX="no-such-compiler")
-    assert said.startswith("_RunBackward no C++ compiler was found; tried from the variable CXX: no-such-compiler")
+    assert said.startswith("RunBackward no C++ compiler was found; tried from the variable CXX: no-such-compiler")
     assert "RuntimeWarning" not in run_child(ELMAN + "print(name())", CELLULA_BINDING="auto", CXX="no-such-compiler")
 
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from cellula.backends.c.launch.calls import Made
-from cellula.backends.c.launch.program import Inputs, backward, differentiable, forward
+from cellula.backends.c.launch.function import differentiable
+from cellula.backends.c.launch.inputs import Inputs, backward, forward
 from cellula.backends.c.launch.registry import program_of
 
 __all__ = ["backward_operator", "differentiate", "forward_operator"]
