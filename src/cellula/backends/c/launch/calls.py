@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from cellula.backends.c.launch.kernels import CompiledKernel, available_threads
-from cellula.backends.c.launch.products import Buffer, Factors, Products, SmallProducts, lay_out
+from cellula.backends.c.launch.large_products import Factors
+from cellula.backends.c.launch.products import Buffer, Products, lay_out
+from cellula.backends.c.launch.small_products import SmallProducts
 from cellula.graph.node import Size
 
 __all__ = ["Call", "Gradients", "Made", "Shape", "run_backward", "run_forward"]
