@@ -32,7 +32,7 @@ MEMORY = {
     "minimal_rnn": ([], ["u", "z"], True, ["du_in"]),
     # The gradient of the output is a factor as it is given.
     "lru": (["a", "b"], ["matmul", "matmul"], False, []),
-    "projected_lstm": (["c"], ["i", "f", "g", "o"], True, ["m", "dh"]),
+    "projected_lstm": (["c"], ["i", "f", "g", "o"], True, ["dh", "m"]),
     # Older values of the hidden state, and older inputs, stand where the younger ones stand.
     "tau_gru": ([], ["u", "z", "g", "a"], True, []),
     "qrnn_fo": (["c"], ["z", "f", "o"], False, []),
@@ -127,3 +127,17 @@ def test_a_state_is_no_value_to_follow_from_unless_it_is_kept():
     (doubled,) = (node for node in graph.nodes if node.op == "multiply")
     assert choose_saved([doubled], [doubled], [], {"h"}) == []
     assert choose_saved([doubled], [doubled], [], set()) == [doubled]
+
+
+@pytest.mark.parametrize("cell", ["lstm", "layer_norm_lstm", "layer_norm_gru", "gru_torch"])
+def test_what_meets_the_same_factor_stands_side_by_side(cell):
+    """Their products are one wide product, and numbers do not push the others off the beginning of a line."""
+    kernel = kernel_of(load_cell(cell))
+    met = {}
+    for product in kernel.backward.weights:
+        met.setdefault(product.left, set()).add(kernel.saved.index(product.right.column))
+    assert len(met) > 1
+    for places in met.values():
+        assert places == set(range(min(places), max(places) + 1))
+    sizes = [column.size for column in kernel.saved]
+    assert None not in sizes or set(sizes[sizes.index(None) :]) == {None}

@@ -135,7 +135,7 @@ class Layout:
         blocks = self.blocks and spans_steps([*ends, *written], there, passed)
         schedule = make_schedule([*ends, *written], there, passed if blocks else None)
         new = schedule.renamed
-        work, extra = self._columns(saved, [new[node] for node in written], schedule, {*factors})
+        work, extra = self._columns(saved, [new[node] for node in written], schedule, {*factors}, self._meets(new))
         found = {column.node: column for column, _ in work if column.node in factors}
         found |= {node: column for column, node in work if node is not None} | {one.node: one for one in extra}
         at = {node: self._source(node, new.get(node, node), found) for node in factors}
@@ -184,7 +184,12 @@ class Layout:
         return late, total
 
     def _columns(
-        self, saved: list[Node], written: list[Node], schedule: Schedule, factors: set[Node]
+        self,
+        saved: list[Node],
+        written: list[Node],
+        schedule: Schedule,
+        factors: set[Node],
+        meets: dict[Node | None, float],
     ) -> tuple[tuple[tuple[Column, Node | None], ...], tuple[Column, ...]]:
         """Gradients take the place of saved values that are read no more."""
         last = _last_reads(schedule)
@@ -201,7 +206,19 @@ class Layout:
                 pairs.append((Column("work", place), node))
         taken = {column.node for column, _ in pairs}
         pairs += [(Column("work", node), None) for node in saved if node not in taken]
+        # What meets the same factor stands side by side: their products are one wide product. Numbers come last.
+        pairs.sort(key=lambda pair: (pair[0].size is None, meets.get(pair[1], len(meets))))
+        extra.sort(key=lambda column: (column.size is None, meets.get(column.node, len(meets))))
         return tuple(pairs), tuple(extra)
+
+    def _meets(self, new: dict[Node, Node]) -> dict[Node | None, float]:
+        """Of every right factor the left ones that meet it: what meets two of them lies between theirs."""
+        terms = [(left, new.get(right, right)) for _, left, right, _ in self.terms if left is not None]
+        lefts = list(dict.fromkeys(left for left, _ in terms))
+        met: dict[Node | None, list[int]] = {}
+        for left, right in terms:
+            met.setdefault(right, []).append(lefts.index(left))
+        return {right: sum(numbers) / len(numbers) for right, numbers in met.items()}
 
     def _source(self, node: Node, new: Node, columns: dict[Node, Column]) -> Source:
         if isinstance(node.attribute, Input):

@@ -75,10 +75,10 @@ def lay_out(kernel: Kernel, units: Callable[[Size], int], parameters: Sequence[s
         return Products((), ())
     places = _Places(kernel, back, units, parameters, slots)
     weights: list[WeightGroup] = []
-    for product in back.weights:
+    for product in sorted(back.weights, key=lambda one: places.of(one.right).start):
         weights = _join_weight(weights, product, places)
     inputs: list[InputGroup] = []
-    for late in back.inputs:
+    for late in sorted(back.inputs, key=lambda one: places.of(one.source).start):
         inputs = _join_input(inputs, late, places)
     return Products(tuple(weights), tuple(inputs))
 
